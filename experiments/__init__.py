@@ -1,0 +1,1 @@
+"""Experiment binaries, one per model."""

@@ -1,0 +1,1 @@
+"""Classic generative models in JAX."""

@@ -1,0 +1,1 @@
+"""Densities without a network: estimators, mixtures and linear-Gaussian models."""

@@ -1,0 +1,1 @@
+"""Learning rules, and the loop that runs them."""
