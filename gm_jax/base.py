@@ -77,8 +77,8 @@ Loss = Callable[[Params, Key, Batch, TrainState], tuple[Array, Extra]]
 class Model(NamedTuple):
   """What a model can do, as pure functions. A capability that it lacks is ``None``, and the evaluation asks.
 
-  ``params`` stands for bare parameters, or for ``Variables`` where the model has ``stats``. Each function takes the keyword
-  ``context=None``; a model built without a context refuses one, and the other way round.
+  ``params`` stands for bare parameters, or for ``Variables`` where the model has ``stats``. Each function takes the
+  keyword ``context=None``; a model built without a context refuses one, and the other way round.
   """
 
   init: Callable  # (key, batch) -> params, or Variables

@@ -1,7 +1,7 @@
 """The three learning rules: descent on a loss, a game of two players, expectation-maximisation.
 
-Each builds an ``Algorithm`` from pure functions. ``axis_name`` names a mapped axis of devices: gradients and statistics,
-being means over examples, are averaged over it. What chains exist stay with their device.
+Each builds an ``Algorithm`` from pure functions. ``axis_name`` names a mapped axis of devices: gradients and
+statistics, being means over examples, are averaged over it. Persistent chains stay with their device.
 """
 
 from collections.abc import Callable
@@ -43,8 +43,8 @@ def descent(
   Args:
     init: ``(key, batch) -> params`` or ``Variables``.
     loss: ``(params, key, batch, state) -> (value, Extra)``; the value is a mean over examples. ``state`` is the state
-      before the step, for those who need its ``step``, ``stats``, ``chains`` or ``opt_state``; the gradient is taken with
-      respect to the first argument alone.
+      before the step, for those who need its ``step``, ``stats``, ``chains`` or ``opt_state``; the gradient is taken
+      with respect to the first argument alone.
     optimizer: any optax transformation.
     axis_name: the mapped axis of devices, if any.
 
@@ -99,8 +99,8 @@ def adversarial(
     axis_name: the mapped axis of devices, if any.
 
   Returns:
-    An ``Algorithm`` whose metrics are ``loss`` (the generator's), ``critic_loss`` and the norms of both players, with the
-    critic's as of its last step.
+    An ``Algorithm`` whose metrics are ``loss`` (the generator's), ``critic_loss`` and the norms of both players, with
+    the critic's as of its last step.
 
   Raises:
     ValueError: if ``critic_steps`` is below 1, or does not divide the batch.
@@ -175,7 +175,8 @@ def expectation_maximization(
     axis_name: the mapped axis of devices, if any.
 
   Returns:
-    An ``Algorithm`` whose metrics are ``loss`` (mean of -log p(x) before the step), and the norms of update and parameters.
+    An ``Algorithm`` whose metrics are ``loss`` (mean of -log p(x) before the step) and the norms of update and
+    parameters.
   """
   schedule = step_size if callable(step_size) else lambda step: step_size
 
