@@ -113,7 +113,7 @@ def describe(score: Score) -> str:
     >>> describe(score(-84.913, 'bracket', stderr=0.402, n=10000, lower=-85.02, upper=-84.80))
     '-84.91 ± 0.40 nats (bracket [-85.02, -84.80], n = 10000)'
   """
-  digits = _digits(score.stderr)
+  digits = decimals(score.stderr)
   kind = score.kind
   if score.lower is not None:
     kind += f' [{score.lower:.{digits}f}, {score.upper:.{digits}f}]'
@@ -310,8 +310,8 @@ def _finite(number: float | None) -> float | None:
   return number if number is not None and math.isfinite(number) else None
 
 
-def _digits(stderr: float | None) -> int:
-  """Decimals that show two significant digits of an error; two where there is no error to go by."""
+def decimals(stderr: float | None) -> int:
+  """How many decimals show two significant digits of an error; two where there is no error to go by."""
   if _finite(stderr) is None or stderr == 0:
     return 2
   return min(max(1 - math.floor(math.log10(stderr)), 0), 9)
