@@ -460,7 +460,7 @@ def _table(pixels, *, rows=(), columns=(), captions=None, title='', right: int =
     if not np.isnan(pixels[i, j]).all():
       canvas[tops[i] : tops[i] + height, j * pitch : j * pitch + width] = np.nan_to_num(pixels[i, j], nan=0.5)
 
-  overhang = (pitch - width) // 2  # of a text wider than its image
+  overhang = (pitch - width - 6) // 2  # of a text wider than its image
   left = max([overhang, *(_text_width(name) + 12 for name in rows)]) + 8
   right = max(right, overhang + 8)
   head = (44 if title else 8) + (28 if len(columns) else 0)
