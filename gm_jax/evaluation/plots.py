@@ -218,7 +218,7 @@ def learning_curves(history: Iterable[Mapping[str, float]], *, units: Mapping[st
     raise ValueError('history has no row with a number in it: there is no curve to draw')
   # What several splits have comes first: it is what is looked for.
   panels = dict(sorted(panels.items(), key=lambda item: -len(item[1])))
-  columns = min(3, len(panels))
+  columns = 2 if len(panels) == 4 else min(3, len(panels))
   rows = math.ceil(len(panels) / columns)
   figure = Figure(figsize=(3.5 * columns + 0.4 * (columns == 1), 2.4 * rows), dpi=DPI, layout='constrained')
   grid = figure.subplots(rows, columns, squeeze=False).ravel()
