@@ -136,7 +136,7 @@ def test_nearest_neighbors_against_all_distances():
 
 
 def test_nearest_neighbors_of_unsigned_bytes_do_not_wrap_around():
-  index, distance = plots.nearest_neighbors(np.uint8([[0]]), np.uint8([[255], [2]]))
+  index, distance = plots.nearest_neighbors(np.uint8([[200]]), np.uint8([[255], [198]]))
   assert (index, distance) == (1, 2)
 
 
