@@ -131,6 +131,10 @@ class Mean(NamedTuple):
   n: int
   values: np.ndarray  # [n] float64, one per example, in the order of the data
 
+  def score(self, kind: str, unit: str = 'nats') -> Score:
+    """The mean as a ``Score`` of the given kind."""
+    return score(self.mean, kind, stderr=self.stderr, n=self.n, unit=unit)
+
 
 def summarise(values) -> Mean:
   """Mean and standard error of values (one per example, any shape), computed in float64."""

@@ -1,5 +1,6 @@
 """Scores, means over a data set, and changes of unit."""
 
+import doctest
 import json
 import math
 import subprocess
@@ -86,6 +87,10 @@ def test_impossible_example_makes_the_mean_minus_infinity():
   result = likelihood.summarise([-1.0, -np.inf])
   assert result.mean == -np.inf and math.isnan(result.stderr)
   assert math.isnan(likelihood.summarise([3.0]).stderr)
+
+
+def test_a_mean_becomes_a_score():
+  assert likelihood.summarise([1.0, 3.0]).score('exact') == Score(2.0, 'exact', 1.0, 2, 'nats')
 
 
 def test_bad_arguments_of_evaluator(data):
@@ -220,6 +225,10 @@ def test_score_in_bits_turns_bounds_around():
   assert likelihood.score_in_bits(score(-1.0, 'lower bound', stderr=None, n=5), 10).kind == 'upper bound'
   with pytest.raises(ValueError, match="unit='bits/dim'"):
     likelihood.score_in_bits(bits, 10)
+
+
+def test_examples_of_the_docstrings():
+  assert doctest.testmod(likelihood) == (0, 2)
 
 
 def test_likelihood_does_not_import_matplotlib():

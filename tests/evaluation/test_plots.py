@@ -136,8 +136,8 @@ def test_nearest_neighbors_against_all_distances():
 
 
 def test_nearest_neighbors_of_unsigned_bytes_do_not_wrap_around():
-  index, distance = plots.nearest_neighbors(np.uint8([[200]]), np.uint8([[255], [198]]))
-  assert (index, distance) == (1, 2)
+  index, distance = plots.nearest_neighbors(np.uint8([[130]]), np.uint8([[3], [131]]))
+  assert (index, distance) == (1, 1)
 
 
 def test_beside_nearest_pairs_each_sample_with_its_neighbour(images):
