@@ -52,7 +52,7 @@ def _threefry(first: Array, second: Array, x0: Array, x1: Array) -> tuple[Array,
 
 @jax.custom_jvp
 def softplus(x: Array) -> Array:
-  """log(1 + exp(x)) to full precision, several times cheaper than ``jax.nn.softplus``; its derivative is the sigmoid."""
+  """log(1 + exp(x)) to full precision, several times cheaper than ``jax.nn.softplus``; the derivative is sigmoid."""
   return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 

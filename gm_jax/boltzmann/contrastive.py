@@ -292,7 +292,7 @@ def _free_energy(machine, params, v, logits):
 
 
 def _visible_after(machine, params, key, hidden, num_steps):
-  """v after ``num_steps`` draws of v, with h redrawn between them."""
+  """Visible units after ``num_steps`` draws of v, with h redrawn between them."""
 
   def step(hidden, key):
     visible_key, hidden_key = jax.random.split(key)

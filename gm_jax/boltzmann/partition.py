@@ -44,7 +44,7 @@ _SCHEDULES = {'salakhutdinov': ((0.5, 500), (0.9, 4000), (1.0, 10_000))}
 
 
 def log_sum_over_states(log_weight: Callable[[Array], Array], num_sites: int, num_states: int = 2) -> Array:
-  """log of the sum of ``exp(log_weight(s))`` over all configurations s of discrete sites, 4096 at a time.
+  """The log of the sum of ``exp(log_weight(s))`` over all configurations s of discrete sites, 4096 at a time.
 
   Args:
     log_weight: ``[n, num_sites] -> [n]``, of states 0..num_states-1 as floats.
@@ -91,7 +91,7 @@ class RBMState(NamedTuple):
 
   v: Array  # [..., D]
   logits: Array  # [..., H] hidden logits at beta = 1
-  contrast: Array  # [...] potential of v under the machine's own biases minus that under the base
+  contrast: Array  # [...] log-potential of v under the machine's own biases minus that under the base
 
 
 def annealed_path(machine, params: Params, base: Any) -> Path:
@@ -111,9 +111,10 @@ def annealed_path(machine, params: Params, base: Any) -> Path:
   def call(method, *args):
     return machine.apply(variables, *args, method=method)
 
+  contrast = jax.tree.map(jnp.subtract, call('visible_natural'), base)  # potentials are linear in these
+
   def place(v):
-    contrast = call('potential', v, call('visible_natural')) - call('potential', v, base)
-    return RBMState(v, call('hidden_logits', v), contrast)
+    return RBMState(v, call('hidden_logits', v), call('potential', v, contrast))
 
   def start(key, num):
     natural = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num, *leaf.shape)), base)
@@ -234,7 +235,7 @@ def reverse_ais(path: Path, betas: Array, key: Key, visible: Array) -> Estimate:
 
 
 def _estimate(path: Path, key: Key, log_weights: Array, sign: int) -> Estimate:
-  """log Z_0 + sign * log mean exp(log_weights), with a percentile bootstrap over chains."""
+  """Estimates log Z by log Z_0 + sign * log mean exp(log_weights), with a percentile bootstrap over chains."""
   num = len(log_weights)
 
   def log_z(log_weights):

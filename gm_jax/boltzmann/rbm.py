@@ -38,7 +38,7 @@ import jax.numpy as jnp
 
 from gm_jax.base import Array, Key, Model, Params, pure
 from gm_jax.boltzmann import gibbs, partition
-from gm_jax.likelihoods import sample_bernoulli, sample_categorical, softplus
+from gm_jax.likelihoods import sample_bernoulli, softplus
 
 Natural = Any  # natural parameters of independent visible units: an array, or a tree of arrays
 
@@ -71,6 +71,7 @@ class RBM(nn.Module):
     return self.num_visible
 
   def setup(self):
+    """Couplings and biases."""
     normal = nn.initializers.normal(self.kernel_scale)
     self.kernel = self.param('kernel', normal, (self.num_features, self.num_hidden))
     self.visible_bias = self.param('visible_bias', nn.initializers.zeros, self._bias_shape())
@@ -137,7 +138,7 @@ class RBM(nn.Module):
     return self.free_energy(x)
 
   def log_partition(self) -> Array:
-    """log Z in nats, exactly, by going through all states of the smaller side.
+    """The exact log Z in nats, by going through all states of the smaller side.
 
     Raises:
       ValueError: if that side has more than 2^20 states; estimate log Z then (``partition.bracket``).
@@ -147,7 +148,7 @@ class RBM(nn.Module):
     return partition.log_sum_over_states(lambda v: -self.free_energy(v), self.num_visible, self._num_states())
 
   def _log_hidden_weight(self, h: Array) -> Array:
-    """log of sum_v exp(-E(v, h))."""
+    """The log of sum_v exp(-E(v, h))."""
     return h @ self.hidden_bias + self.log_normalizer(self.visible_natural(h))
 
   @property
@@ -163,7 +164,7 @@ class RBM(nn.Module):
     return self.num_visible * math.log2(self._num_states())
 
   def log_prob(self, x: Array, *, context=None) -> Array:
-    """log p(x) in nats, exact: ``[..., D] -> [...]``. Raises ValueError where ``log_partition`` does."""
+    """The exact log p(x) in nats: ``[..., D] -> [...]``. Raises ValueError where ``log_partition`` does."""
     return -self.energy(x, context=context) - self.log_partition()
 
   # Conditionals.
@@ -290,7 +291,7 @@ def as_model(machine: RBM) -> Model:
 
 
 def _site_log_prob(logits: Array, kernel: Array, bias: Array, state: Array) -> Array:
-  """log p(v_i = state | the others) from hidden logits ``[..., H]`` and the unit's tables ``[..., K, H]``, ``[..., K]``."""
+  """One term of the pseudo-likelihood, from hidden logits ``[..., H]`` and tables ``[..., K, H]``, ``[..., K]``."""
   index = jnp.broadcast_to(state[..., None, None], (*state.shape, 1, kernel.shape[-1]))
   kernel, bias = (jnp.broadcast_to(leaf, (*state.shape, *leaf.shape[-n:])) for leaf, n in ((kernel, 2), (bias, 1)))
   without = logits[..., None, :] - jnp.take_along_axis(kernel, index, axis=-2)

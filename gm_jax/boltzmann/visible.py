@@ -37,11 +37,12 @@ class GaussianRBM(RBM):
   """
 
   def setup(self):
+    """Adds the variances."""
     super().setup()
     self.log_variance = self.param('log_variance', nn.initializers.zeros, (self.num_visible,))
 
   def features(self, v: Array) -> Array:
-    """v over its variance."""
+    """Values over its variance."""
     return v * jnp.exp(-self.log_variance)
 
   def visible_natural(self, h: Array | None = None) -> Natural:
