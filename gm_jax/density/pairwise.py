@@ -1,0 +1,76 @@
+"""Distances between queries and points, in tiles of bounded memory; shared by the kernel and neighbour estimators."""
+
+import jax
+import jax.numpy as jnp
+
+from gm_jax.base import Array
+
+BLOCK_SIZE = 1024  # rows of a tile on either side: 4 MiB of float32
+DIRECT = 8  # up to this many features distances are summed feature by feature
+
+
+def squared_distance(query: Array, point: Array) -> Array:
+  """|q - p|^2 [Q, P] of queries [Q, D] and points [P, D].
+
+  Up to ``DIRECT`` features it is exact to rounding. Above that it is |q|^2 + |p|^2 - 2 q.p, one matrix product, with an
+  error of about the float's precision times the larger square: centre the points first.
+  """
+  if query.shape[1] <= DIRECT:
+    return sum((query[:, d, None] - point[:, d]) ** 2 for d in range(query.shape[1]))
+  product = jnp.matmul(query, point.T, precision=jax.lax.Precision.HIGHEST)
+  return jnp.maximum(jnp.sum(query**2, 1)[:, None] + jnp.sum(point**2, 1) - 2 * product, 0.0)
+
+
+def split(arrays: tuple[Array, ...], block_size: int, fills: tuple[float, ...]) -> tuple[Array, ...]:
+  """Arrays [N, ...] as equal blocks [M, B, ...] with B at most ``block_size``, the last filled up with ``fills``.
+
+  Raises:
+    ValueError: if ``block_size`` is below 1.
+  """
+  if block_size < 1:
+    raise ValueError(f'block_size={block_size}: a tile needs at least one query and one point')
+  num = len(arrays[0])
+  num_blocks = max(1, -(-num // block_size))
+  size = -(-num // num_blocks)
+
+  def one(array, fill):
+    padding = [(0, num_blocks * size - num)] + [(0, 0)] * (array.ndim - 1)
+    return jnp.pad(array, padding, constant_values=fill).reshape(num_blocks, size, *array.shape[1:])
+
+  return tuple(one(array, fill) for array, fill in zip(arrays, fills, strict=True))
+
+
+def check_points(points: Array) -> Array:
+  """Points as floats [N, D].
+
+  Raises:
+    ValueError: if they are anything else.
+  """
+  points = jnp.asarray(points)
+  points = points if jnp.issubdtype(points.dtype, jnp.floating) else points.astype(float)
+  if points.ndim != 2 or not points.size:
+    raise ValueError(f'points of shape {points.shape}: give [N, D] with N and D at least 1')
+  return points
+
+
+def check_queries(x: Array, points: Array) -> Array:
+  """Queries [..., D] as rows [Q, D] of the points' type.
+
+  Raises:
+    ValueError: if they have another number of features than the points.
+  """
+  num_features = points.shape[1]
+  if jnp.shape(x)[-1:] != (num_features,):
+    raise ValueError(f'x of shape {jnp.shape(x)}: the last axis must have the {num_features} features of the points')
+  return jnp.asarray(x, points.dtype).reshape(-1, num_features)
+
+
+def check_positive(name: str, value: Array) -> Array:
+  """The value, if each of its numbers is positive and finite or cannot be known yet (under ``jit``).
+
+  Raises:
+    ValueError: if not.
+  """
+  if not isinstance(value, jax.core.Tracer) and not jnp.all((value > 0) & jnp.isfinite(value)):
+    raise ValueError(f'{name}={value.tolist()}: give positive and finite numbers')
+  return value
