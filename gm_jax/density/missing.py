@@ -1,0 +1,32 @@
+"""Missing values: NaN stands for what was not observed, and every density here leaves it out exactly."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from gm_jax.base import Array
+
+
+def split(x: Array) -> tuple[Array, Array]:
+  """Values with zeros in place of NaN, and a mask of the same shape that is 1 where a value was observed."""
+  observed = ~jnp.isnan(x)
+  return jnp.where(observed, x, 0), observed.astype(x.dtype)
+
+
+def choose(x: Array, complete: Callable[[Array], Array], incomplete: Callable[[Array, Array], Array]):
+  """``complete(x)`` if no value of ``x`` is NaN, otherwise ``incomplete(*split(x))``.
+
+  The choice is made while the program runs, so data without gaps never pays for the general case. (A ``vmap`` over
+  ``x`` computes both; a ``vmap`` over parameters does not.)
+  """
+  filled, observed = split(x)
+  return jax.lax.cond(jnp.all(observed > 0), lambda: complete(filled), lambda: incomplete(filled, observed))
+
+
+def column_moments(x: Array) -> tuple[Array, Array]:
+  """Mean and variance of each column of ``x`` ``[N, D]`` over its observed values; 0 and 0 where there are none."""
+  filled, observed = split(x)
+  count = jnp.maximum(observed.sum(0), 1)
+  mean = filled.sum(0) / count
+  return mean, (observed * (filled - mean) ** 2).sum(0) / count
