@@ -1,7 +1,7 @@
 """What all binaries share: their flags, the run folder, and the way from flags to a report.
 
-A binary is a ``Binary``: a name, its own flags, and a function that builds an ``Experiment`` from flags and data. Flags live in a
-``FlagValues`` of their own, made when a binary runs, so any number of binaries can be imported into one process.
+A binary is a ``Binary``: a name, its own flags, and a function that builds an ``Experiment`` from flags and data. Flags
+live in a ``FlagValues`` of their own, made when a binary runs, so any number of binaries can be imported together.
 """
 
 import contextlib
@@ -273,13 +273,17 @@ def prepare_workdir(binary: Binary, flags: absl_flags.FlagValues) -> pathlib.Pat
         raise UserError(f'workdir={str(workdir)!r} is not empty and holds no run; give a new or an empty folder')
     elif before[0] != header:
       other = before[0].rpartition('.')[2]
-      raise UserError(f'workdir={str(workdir)!r} belongs to a run of {other}, not of {binary.name}; give another folder')
+      raise UserError(
+        f'workdir={str(workdir)!r} belongs to a run of {other}, not of {binary.name}; give another folder'
+      )
     else:
       _refuse_other_settings(binary, flags, settings, workdir)
     if flags.mode == 'train':
       settings.write_text('\n'.join(lines) + '\n')
   except OSError as error:
-    raise UserError(f'workdir={str(workdir)!r} cannot be used: {error.strerror}; give a folder that can be written') from error
+    raise UserError(
+      f'workdir={str(workdir)!r} cannot be used: {error.strerror}; give a folder that can be written'
+    ) from error
   return workdir
 
 
@@ -289,7 +293,9 @@ def _refuse_other_settings(binary, flags, settings, workdir) -> None:
   changed = [name for name in own_flags(flags) if name not in free and flags[name].value != then[name].value]
   if changed:
     was = ', '.join(f'--{name}={then[name].value} (now {flags[name].value})' for name in changed)
-    raise UserError(f'workdir={str(workdir)!r} holds a run with other settings: {was}; give them again, or another folder')
+    raise UserError(
+      f'workdir={str(workdir)!r} holds a run with other settings: {was}; give them again, or another folder'
+    )
 
 
 def _write_samples(experiment, dataset, key, state, num, workdir) -> None:

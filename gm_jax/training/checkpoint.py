@@ -1,7 +1,7 @@
 """Checkpoints by Orbax: the latest ones, to resume from, and the best one, to report.
 
-A checkpoint is written beside its place and then renamed, so a writer that dies leaves no half of one; each carries a digest of
-its arrays, so one that a file system has damaged later is recognised, and the one before it is taken.
+A checkpoint is written beside its place and then renamed, so a writer that dies leaves no half of one; each carries a
+digest of its arrays, so one that was damaged later is recognised, and the one before it is taken.
 """
 
 import hashlib
@@ -82,7 +82,9 @@ class Checkpoints:
       except Exception as error:  # as above; what cannot be read is not used, whatever the reason
         logging.warning('checkpoint of step %d in %s is damaged, trying the one before: %s', step, self.folder, error)
     if steps:
-      raise CheckpointError(f'none of the checkpoints {steps} in {self.folder} can be read; remove the folder to start anew')
+      raise CheckpointError(
+        f'none of the checkpoints {steps} in {self.folder} can be read; remove the folder to start anew'
+      )
     return None
 
 

@@ -1,7 +1,8 @@
 """The loop: runs any ``Algorithm`` over any data set, with evaluation, checkpoints and exact resumption.
 
-Update steps are compiled into dispatches, each a scan of many steps: the order of examples, the transform of the data and
-the steps themselves are functions of the run's key and the step alone, so where dispatches begin and end changes nothing.
+Update steps are compiled into dispatches, each a scan of many steps: the order of examples, the transform of the data
+and the steps themselves are functions of the run's key and the step alone, so where dispatches begin and end changes
+nothing.
 """
 
 import contextlib
@@ -9,7 +10,7 @@ import functools
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -36,8 +37,8 @@ class Interrupted(RuntimeError):
 class Plan(NamedTuple):
   """How long to train, and what to do how often, all in steps.
 
-  A run stops at each multiple of the three periods, counted from its beginning, and at its end. The default length of a dispatch
-  is from ``benchmarks/loop.py``: from some fifty steps on, dispatching costs less than one per cent.
+  Dispatches end at each multiple of the three periods, counted from the beginning of the run, and at its end. Their
+  default length is measured (``benchmarks/loop.py``).
   """
 
   num_steps: int
@@ -163,8 +164,9 @@ def train(
       if save_now:
         checkpoints.save(state, {'seconds': seconds})
       if stop and not at_end:
-        kept = f'saved at step {step}; the same command continues' if checkpoints else f'stopped at step {step}, not saved'
-        raise Interrupted(f'{signal.Signals(interrupt[0]).name if interrupt else "another host"}: {kept}', *interrupt[:1])
+        signum = interrupt[0] if interrupt else signal.SIGTERM  # it may be another host that was asked
+        saved = f'saved at step {step}; the same command continues' if checkpoints else f'at step {step}, not saved'
+        raise Interrupted(f'{signal.Signals(signum).name}: {saved}', signum)
   return placement.get_state(device_state), seconds
 
 
@@ -271,8 +273,8 @@ def _check_finite(metrics, first_step: int) -> None:
     if bad.any():
       step = first_step + int(bad.argmax())
       raise NonFiniteError(
-        f'{name} is {np.ravel(values[..., bad.argmax()])[0]} in the update from step {step} to {step + 1}; the last good '
-        'checkpoint is kept. A smaller learning_rate, or clipped gradients, usually help'
+        f'{name} is {np.ravel(values[..., bad.argmax()])[0]} in the update from step {step} to {step + 1}; the last '
+        'good checkpoint is kept. A smaller learning_rate, or clipped gradients, usually help'
       )
 
 

@@ -11,28 +11,30 @@ import tqdm
 
 
 class Writer(Protocol):
-  """Takes the numbers of one step."""
+  """Where numbers go."""
 
-  def __call__(self, step: int, metrics: dict[str, float]) -> None: ...
+  def __call__(self, step: int, metrics: dict[str, float]) -> None:
+    """Take the numbers of one step."""
 
 
 class JsonLines:
   """Appends one JSON object per call to a file: ``{"step": 100, "train/loss": 87.2, ...}``.
 
   Lines after ``resume_step`` are dropped first (a killed run writes on beyond its last checkpoint), so the file of a
-  resumed run is that of an unbroken one. Non-finite numbers are written as ``null``, as JSON has no other word for them.
+  resumed run is that of an unbroken one. Non-finite numbers become ``null``, as JSON has no word for them.
   """
 
   def __init__(self, path: str | pathlib.Path, resume_step: int = 0):
     path = pathlib.Path(path)
     kept = [line for line in _complete_lines(path) if json.loads(line)['step'] <= resume_step] if resume_step else []
     path.write_text(''.join(f'{line}\n' for line in kept))
-    self._file = path.open('a')
+    self._path = path
 
   def __call__(self, step: int, metrics: dict[str, float]) -> None:
+    """Append a line."""
     finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    self._file.write(json.dumps({'step': step, **finite}) + '\n')
-    self._file.flush()
+    with self._path.open('a') as file:
+      file.write(json.dumps({'step': step, **finite}) + '\n')
 
 
 def _complete_lines(path: pathlib.Path) -> list[str]:
@@ -52,6 +54,7 @@ class TensorBoard:
     self._writer = SummaryWriter(str(folder))
 
   def __call__(self, step: int, metrics: dict[str, float]) -> None:
+    """Write each number as a scalar."""
     for name, value in metrics.items():
       self._writer.add_scalar(name, value, step)
     self._writer.flush()
@@ -65,7 +68,11 @@ class Progress:
     self._interactive = self._stream.isatty()
     self._num_steps, self._step, self._start = num_steps, first_step, (time.monotonic(), first_step)
     self._bar = tqdm.tqdm(
-      total=num_steps, initial=first_step, unit='step', file=self._stream, disable=not self._interactive,
+      total=num_steps,
+      initial=first_step,
+      unit='step',
+      file=self._stream,
+      disable=not self._interactive,
       dynamic_ncols=True,
     )
 

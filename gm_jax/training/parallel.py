@@ -1,14 +1,15 @@
 """Devices and hosts: the only file that knows them.
 
-A ``Placement`` says where a state lives and how a dispatch (a compiled scan of update steps) is compiled. There are three:
+A ``Placement`` says where a state lives and how a dispatch (a scan of update steps) is compiled. There are three:
 
 * ``single``: one device, plain ``jit``.
-* ``pmapped``: one program per device, with an axis name for the means. Parameters are replicated, batches and chains split.
-* ``sharded``: one ``jit`` over a mesh, in which XLA finds the collectives. The key is that of a single device, so results equal
-  ``single`` up to the order of summation, also for stochastic steps.
+* ``pmapped``: one program per device, with an axis name for the means. Parameters are replicated, batches and chains
+  split.
+* ``sharded``: one ``jit`` over a mesh, in which XLA finds the collectives. The key is that of a single device, so
+  results equal ``single`` up to the order of summation, also for stochastic steps.
 
-All three work over several hosts after ``connect_hosts``. Off the devices a state has always the same form (full chains, parameters
-once), so a run may be resumed under another placement.
+The last two work over several hosts after ``connect_hosts``. Off the devices a state has always the same form (all
+chains, parameters once), so a run may be resumed under another placement.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,7 +63,9 @@ def connect_hosts(coordinator: str, num_hosts: int, host_index: int) -> None:
   jax.distributed.initialize(coordinator, num_hosts, host_index)
 
 
-def placement(mode: str, *, batch_size: int, chain_axis: int = 0, devices: Sequence[jax.Device] | None = None) -> Placement:
+def placement(
+  mode: str, *, batch_size: int, chain_axis: int = 0, devices: Sequence[jax.Device] | None = None
+) -> Placement:
   """The placement of the given name.
 
   Args:

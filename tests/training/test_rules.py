@@ -161,7 +161,9 @@ def test_stepwise_em_on_small_batches_finds_the_same_mixture():
   x = mixture_data(jax.random.key(2), 4000)
   algorithm = rules.expectation_maximization(*two_gaussians(), step_size=lambda step: (step + 2.0) ** -0.7)
   state = algorithm.init(jax.random.key(0), Batch(x[:100]))
-  state, _ = jax.jit(lambda s: jax.lax.scan(lambda s, x: algorithm.step(None, s, Batch(x)), s, x.reshape(40, 100)))(state)
+  state, _ = jax.jit(lambda s: jax.lax.scan(lambda s, x: algorithm.step(None, s, Batch(x)), s, x.reshape(40, 100)))(
+    state
+  )
   full, _ = run(rules.expectation_maximization(*two_gaussians()), jax.random.key(1), Batch(x), 100)
   # Each mean is learnt from 1200 examples or more; one pass of stepwise EM loses a factor of about two against that.
   np.testing.assert_allclose(state.params['means'], full.params['means'], atol=4 * 2 / np.sqrt(1200))
