@@ -9,7 +9,7 @@ Z_0 is known, to the machine in question along f_beta, beta = 0..1. Every chain 
 and the walk back from samples of the machine itself has E[1 / w] = Z_0 / Z, so that ``log Z_0 - log mean (1 / w)`` is
 too high in expectation. A log-likelihood computed with the first is too good and with the second too bad: together they
 are a bracket (Burda, Grosse & Salakhutdinov 2015). The second needs exact samples to start from; chains that have not
-reached some mode spoil its guarantee, see ``model_samples``.
+reached some mode spoil its guarantee, see ``forward_and_reverse``.
 
 For a machine of binary hidden units the hidden layer is summed out, and the path interpolates the visible natural
 parameters from those of the base to those of the machine while the hidden logits grow with beta. The one product v W
@@ -232,6 +232,41 @@ def reverse_ais(path: Path, betas: Array, key: Key, visible: Array) -> Estimate:
   walk_key, boot_key = jax.random.split(key)
   log_weights, _ = anneal(path, betas[::-1], walk_key, path.place(visible))
   return _estimate(path, boot_key, log_weights, -1)
+
+
+def forward_and_reverse(
+  path: Path, betas: Array, key: Key, num_chains: int = 100, num_steps: int = 1000, visible: Array | None = None
+) -> tuple[Estimate, Estimate]:
+  """AIS, and reverse AIS from samples of the model: both ends of a bracket.
+
+  The samples are the ends of the forward chains, drawn again in proportion to their weights and then moved
+  ``num_steps`` times at beta = 1. How honest that is: each end is a sample of the model if the forward chains reached
+  all modes and their weights are many (see ``effective_sample_size``). A mode that no forward chain ever saw is missing
+  from both ends, which then agree on too small a Z. To check, start from somewhere else: give ``visible``, such as the
+  persistent chains of training or training examples.
+
+  Args:
+    path: the path.
+    betas: increasing from 0 to 1.
+    key: a key.
+    num_chains: number of chains each way.
+    num_steps: moves at beta = 1 before the way back.
+    visible: ``[num_chains, D]`` where the way back starts before those moves, in place of the forward chains' ends.
+
+  Returns:
+    The two estimates, for ``bracket``.
+  """
+  start_key, walk_key, boot_key, choice_key, settle_key, back_key = jax.random.split(key, 6)
+  log_weights, ends = anneal(path, betas, walk_key, path.start(start_key, num_chains))
+  if visible is None:
+    chosen = jax.random.categorical(choice_key, log_weights, shape=(num_chains,))
+    visible = path.visible(ends)[chosen]
+  state, _ = jax.lax.scan(
+    lambda state, key: (path.move(key, state, jnp.float32(1)), None),
+    path.place(visible),
+    jax.random.split(settle_key, num_steps),
+  )
+  return _estimate(path, boot_key, log_weights, 1), reverse_ais(path, betas, back_key, path.visible(state))
 
 
 def _estimate(path: Path, key: Key, log_weights: Array, sign: int) -> Estimate:
