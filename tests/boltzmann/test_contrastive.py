@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from enumeration import binary_joint, float64, random_params, states
 
 from gm_jax.base import Batch, TrainState
 from gm_jax.boltzmann import contrastive, partition, tempering
 from gm_jax.boltzmann.rbm import RBM
 from gm_jax.boltzmann.visible import CategoricalRBM, GaussianRBM
 from gm_jax.training.rules import descent
+from tests.boltzmann.enumeration import binary_joint, float64, random_params, states
 
 MACHINE = RBM(6, 3)
 PARAMS = random_params(jax.random.key(0), 6, 3, scale=0.7)

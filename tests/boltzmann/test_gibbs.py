@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from enumeration import binary_joint, random_params, states, total_variation
 
 from gm_jax.base import bind
 from gm_jax.boltzmann import gibbs, partition, tempering
 from gm_jax.boltzmann.rbm import RBM
+from tests.boltzmann.enumeration import binary_joint, random_params, states, total_variation
 
 PARAMS = random_params(jax.random.key(0), 6, 3)
 MACHINE = RBM(6, 3)

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import float64, log_sum_exp, random_params, states
 
 from gm_jax.boltzmann import partition
 from gm_jax.boltzmann.rbm import RBM
 from gm_jax.boltzmann.visible import CategoricalRBM, GaussianRBM
+from tests.boltzmann.enumeration import float64, log_sum_exp, random_params, states
 
 MACHINE = RBM(30, 16)
 PARAMS = {

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from enumeration import binary_joint, float64, log_sum_exp, random_params, states, total_variation
 
 from gm_jax.base import Batch, pure
 from gm_jax.boltzmann.rbm import RBM, as_model, data_init
 from gm_jax.boltzmann.visible import CategoricalRBM, GaussianRBM
+from tests.boltzmann.enumeration import binary_joint, float64, log_sum_exp, random_params, states, total_variation
 
 PARAMS = random_params(jax.random.key(0), 6, 3)
 MACHINE = RBM(6, 3, burn_in=100)
