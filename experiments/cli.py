@@ -21,7 +21,7 @@ from gm_jax.evaluation import likelihood, report
 from gm_jax.training import keys, loop, metrics, parallel
 from gm_jax.training.checkpoint import CheckpointError, Checkpoints
 
-Picture = tuple[pathlib.Path, str]
+Picture = tuple[str, str]  # name of a PNG file in the run folder, and its caption
 
 # Flags that may differ when a run goes on: they say where, how long and how often, not what is learnt.
 _FREE = {
@@ -41,7 +41,7 @@ class Experiment(NamedTuple):
   data: Batch  # the training set; x as [N, ...] or a lazily read source
   evaluate: Callable[[int, TrainState], dict[str, float]]  # numbers on held-out data, during training
   score: Callable[[Key, TrainState], dict[str, likelihood.Score]]  # the scores of the report
-  draw: Callable[[Key, TrainState, pathlib.Path], list[Picture]]  # writes PNG files and captions them
+  draw: Callable[[Key, TrainState, pathlib.Path], list[Picture]]  # into the folder
   sample: Callable[[Key, TrainState, int], np.ndarray] | None  # [num, ...]
   transform: loop.Transform = loop.as_float
   best_metric: str | None = None  # of ``evaluate``, the larger the better; without one the last state is reported

@@ -56,8 +56,10 @@ class TrainState(NamedTuple):
 
   @property
   def variables(self) -> Params | Variables:
-    """What the functions of a ``Model`` take as ``params``."""
-    return Variables(self.params, self.stats) if self.stats else self.params
+    """What the functions of a ``Model`` take as ``params``; the running average of these if there is one."""
+    stats = dict(self.stats)
+    params = stats.pop('average', self.params)
+    return Variables(params, stats) if stats else params
 
 
 class Extra(NamedTuple):

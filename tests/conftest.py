@@ -1,6 +1,13 @@
-"""Two emulated devices for all tests, before JAX looks for them."""
+"""Settings of all tests, made before JAX starts: two emulated devices, and a cache for what is compiled twice."""
 
 import os
+import tempfile
 
-os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), '--xla_force_host_platform_device_count=2'])
+_cache = tempfile.TemporaryDirectory(prefix='gm-jax-compiled-')
+os.environ.update({
+  'JAX_PLATFORMS': 'cpu',
+  'XLA_FLAGS': ' '.join([os.environ.get('XLA_FLAGS', ''), '--xla_force_host_platform_device_count=2']),
+  'JAX_COMPILATION_CACHE_DIR': _cache.name,
+  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+  'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
+})

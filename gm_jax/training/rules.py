@@ -200,6 +200,34 @@ def expectation_maximization(
   return Algorithm(start, step)
 
 
+def averaged(algorithm: Algorithm, decay: float) -> Algorithm:
+  """The same algorithm, with a running average of its parameters that inference uses in their place.
+
+  ``stats['average'] <- d stats['average'] + (1 - d) params`` with ``d = min(decay, (1 + t) / (10 + t))`` at step t, so
+  that the first parameters are soon forgotten; ``TrainState.variables`` answers with the average (Polyak & Juditsky
+  1992; the schedule of d is customary).
+
+  Raises:
+    ValueError: unless ``0 <= decay < 1``.
+  """
+  if not 0 <= decay < 1:
+    raise ValueError(f'decay={decay}: the share of the old average must lie in [0, 1)')
+
+  def start(key, batch):
+    state = algorithm.init(key, batch)
+    average = jax.tree.map(jnp.copy, state.params)  # a buffer held twice cannot be donated
+    return state._replace(stats={**state.stats, 'average': average})
+
+  def step(key, state, batch):
+    average, stats = state.stats['average'], {n: s for n, s in state.stats.items() if n != 'average'}
+    state, metrics = algorithm.step(key, state._replace(stats=stats), batch)
+    rate = 1 - jnp.minimum(decay, state.step / (9.0 + state.step))
+    average = jax.tree.map(lambda old, new: old + rate * (new - old), average, state.params)
+    return state._replace(stats={**state.stats, 'average': average}), metrics
+
+  return Algorithm(start, step)
+
+
 def _update(optimizer, gradient, opt_state, params) -> tuple[Params, Params, Metrics]:
   """One step of an optimiser, and the three norms that tell its health."""
   updates, opt_state = optimizer.update(gradient, opt_state, params)

@@ -1,0 +1,335 @@
+"""Restricted Boltzmann machine.
+
+Trains by contrastive divergence, persistent chains (plain, fast or tempered) or the exact gradient, and brackets the
+test log-likelihood between annealed importance sampling and its reverse; machines with a small side are scored exactly.
+
+  python -m experiments.rbm                                                the embedded digits, about a minute
+  python -m experiments.rbm --dataset=binarized_mnist --num_hidden=500     needs --data_dir or $GM_JAX_DATA_DIR
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import flags as absl_flags
+
+from experiments import cli
+from gm_jax import data as datasets
+from gm_jax.base import Batch, as_variables
+from gm_jax.boltzmann import contrastive, gibbs, partition, rbm, tempering, visible
+from gm_jax.data import transforms
+from gm_jax.evaluation import likelihood, plots
+from gm_jax.training import rules
+
+METHODS = ('pcd', 'cd', 'fpcd', 'tempered', 'exact')
+UNITS = ('auto', 'bernoulli', 'gaussian', 'categorical')
+BINARIZE = ('threshold', 'static', 'stochastic', 'none')
+
+PUBLISHED = {
+  'binarized_mnist': [
+    ('RBM, 500 hidden, CD-1', -125.53, 'Salakhutdinov & Murray 2008, AIS alone'),
+    ('RBM, 500 hidden, CD-3', -105.50, 'Salakhutdinov & Murray 2008, AIS alone'),
+    ('RBM, 500 hidden, CD-25', -86.34, 'Salakhutdinov & Murray 2008, AIS alone'),
+  ],
+}
+
+
+def define_flags(flags: absl_flags.FlagValues) -> None:
+  """The flags of this binary."""
+
+  def integer(name, default, help, lower_bound=1):
+    absl_flags.DEFINE_integer(name, default, help, lower_bound=lower_bound, flag_values=flags)
+
+  def number(name, default, help, upper_bound=None):
+    absl_flags.DEFINE_float(name, default, help, lower_bound=0, upper_bound=upper_bound, flag_values=flags)
+
+  def choice(name, options, help):
+    absl_flags.DEFINE_enum(name, options[0], options, help, flag_values=flags)
+
+  integer('num_hidden', 100, 'Hidden units.')
+  choice('visible', UNITS, 'Visible units; auto: gaussian for real data, else bernoulli.')
+  choice('method', METHODS, 'Where the samples of the negative phase come from.')
+  integer('cd_steps', 1, 'Gibbs sweeps per update.')
+  integer('num_chains', 0, 'Persistent chains; 0 for as many as batch_size.', 0)
+  integer('num_temperatures', 10, 'Temperatures of --method=tempered.', 2)
+  number('fast_learning_rate', 0.05, 'Learning rate of the fast weights of --method=fpcd.')
+  absl_flags.DEFINE_bool('centered', True, 'Follow the centred gradient.', flag_values=flags)
+  choice('schedule', ('linear', 'constant', 'cosine'), 'How the learning rate falls to zero, or does not.')
+  number('momentum', 0.0, 'Momentum of the optimiser.')
+  number('weight_decay', 0.0, 'Decay of the couplings.')
+  number('average', 0.999, 'Decay of the running average of the parameters, which is what is scored; 0 for none.')
+  number('sparsity_cost', 0.0, 'Weight of the sparsity penalty.')
+  number('sparsity_target', 0.1, 'Wanted mean activity of the hidden units.', 1)
+  choice('binarize', BINARIZE, 'How grey data become binary: at one half, at random once or at every step, not.')
+  absl_flags.DEFINE_string(
+    'ais_betas',
+    '10000',
+    "Steps of the final bracket: a number, or 'salakhutdinov' for 14,500.",
+    flag_values=flags,
+  )
+  integer('ais_chains', 100, 'Chains of the final bracket, each way.', 2)
+
+
+def make_machine(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> rbm.RBM:
+  """The machine that the flags and the data ask for."""
+  units = flags.visible
+  if units == 'auto':
+    units = 'gaussian' if dataset.kind == 'real' else 'bernoulli'
+  kinds = {'bernoulli': ('binary', 'grey'), 'gaussian': ('real', 'grey'), 'categorical': ('binary', 'grey')}[units]
+  if dataset.kind not in kinds:
+    raise ValueError(f'visible={units} needs {" or ".join(kinds)} data, but dataset={dataset.name!r} is {dataset.kind}')
+  if units == 'bernoulli' and dataset.kind == 'grey' and flags.binarize == 'none':
+    raise ValueError(
+      f'binarize=none, but dataset={dataset.name!r} is grey and bernoulli units are binary; choose one of '
+      'threshold, static, stochastic, or visible=gaussian or categorical'
+    )
+  sizes = {'num_visible': int(np.prod(dataset.shape)), 'num_hidden': flags.num_hidden}
+  if units == 'categorical':
+    return visible.CategoricalRBM(**sizes, num_states=dataset.levels)
+  return (visible.GaussianRBM if units == 'gaussian' else rbm.RBM)(**sizes)
+
+
+class Data(NamedTuple):
+  """The three splits as the machine takes them, ``[N, D]``, and what is still to be done at each step."""
+
+  train: np.ndarray
+  valid: np.ndarray
+  test: np.ndarray
+  transform: Callable  # (key, x) -> x
+
+
+def prepare(machine: rbm.RBM, flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Data:
+  """The data as the machine takes them: binarised, standardised by the training set, or as they are.
+
+  With --binarize=stochastic the training set is drawn anew at every step; valid and test once, as with static.
+  """
+  splits = [split.x.reshape(len(split.x), -1) for split in dataset[1:4]]
+  if isinstance(machine, visible.GaussianRBM):
+    standardize = transforms.fit_standardize(splits[0].astype(np.float32))
+    return Data(*(np.asarray(standardize(x.astype(np.float32))) for x in splits), _as_float)
+  if isinstance(machine, visible.CategoricalRBM) or dataset.kind == 'binary':
+    return Data(*splits, _as_float)
+  if flags.binarize == 'threshold':
+    return Data(*(np.asarray(transforms.binarize_threshold(x, dataset.levels), np.uint8) for x in splits), _as_float)
+  drawn = [
+    np.asarray(transforms.binarize(jax.random.key(part), x, dataset.levels), np.uint8) for part, x in enumerate(splits)
+  ]
+  if flags.binarize == 'static':
+    return Data(*drawn, _as_float)
+  return Data(splits[0], *drawn[1:], lambda key, x: transforms.binarize(key, x, dataset.levels))
+
+
+def _as_float(key, x):
+  del key
+  return x.astype(jnp.float32)
+
+
+def make_algorithm(machine, data: Data, flags: absl_flags.FlagValues, num_steps: int, axis_name: str | None):
+  """The negative phase, the optimiser and the rule that the flags ask for."""
+  train = jnp.asarray(_as_float(None, data.train))
+  num_chains = flags.num_chains or flags.batch_size
+  if flags.method == 'tempered':
+    betas = tempering.ladder(flags.num_temperatures)
+    negative = contrastive.tempered(num_chains, betas, _base(machine, train), flags.cd_steps)
+  else:
+    negative = {
+      'cd': lambda: contrastive.divergence(flags.cd_steps),
+      'pcd': lambda: contrastive.persistent(num_chains, flags.cd_steps),
+      'fpcd': lambda: contrastive.persistent(num_chains, flags.cd_steps),
+      'exact': contrastive.exact,
+    }[flags.method]()
+  rate = {
+    'linear': lambda: optax.linear_schedule(flags.learning_rate, 0.0, num_steps),
+    'constant': lambda: flags.learning_rate,
+    'cosine': lambda: optax.cosine_decay_schedule(flags.learning_rate, num_steps),
+  }[flags.schedule]()
+  decay = optax.add_decayed_weights(flags.weight_decay, mask=lambda params: {name: name == 'kernel' for name in params})
+  optimizer = optax.chain(decay, optax.sgd(rate, flags.momentum or None))
+  if flags.method == 'fpcd':
+    optimizer = contrastive.fast_weights(optimizer, flags.fast_learning_rate)
+  objective = contrastive.objective(
+    machine, negative, data=train, centered=flags.centered,
+    sparsity_target=flags.sparsity_target, sparsity_cost=flags.sparsity_cost,
+  )  # fmt: skip
+  algorithm = rules.descent(*objective, optimizer, axis_name=axis_name)
+  return rules.averaged(algorithm, flags.average) if flags.average else algorithm
+
+
+def _base(machine, train):
+  params = machine.init(jax.random.key(0), train[:1])['params']
+  return partition.base_natural(machine, params, train)
+
+
+def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: str | None) -> cli.Experiment:
+  """The experiment that the flags ask for."""
+  machine = make_machine(flags, dataset)
+  data = prepare(machine, flags, dataset)
+  betas = partition.temperatures(int(flags.ais_betas) if flags.ais_betas.isdigit() else flags.ais_betas)
+  plan = cli.make_plan(flags, len(data.train))
+  base = _base(machine, jnp.asarray(_as_float(None, data.train)))
+  exact = machine.tractable
+  call = lambda name: lambda params, x: machine.apply({'params': params}, x, method=name)  # noqa: E731
+
+  def numbers(params, x):
+    found = {'free_energy': call('free_energy')(params, x)}
+    error = (call('reconstruct')(params, x) - x) ** 2 if not isinstance(machine, visible.CategoricalRBM) else None
+    return found if error is None else {**found, 'reconstruction_error': error.sum(-1)}
+
+  evaluate_numbers = likelihood.evaluator(lambda params, x: numbers(params, _as_float(None, x)), block_size=1000)
+  pseudo = likelihood.evaluator(
+    lambda params, key, x: machine.apply({'params': params}, key, x, method='pseudo_log_prob_estimate'),
+    block_size=1000, stochastic=True,
+  )  # fmt: skip
+
+  @jax.jit
+  def quick_log_z(params, key):
+    if exact:
+      return machine.apply({'params': params}, method='log_partition')
+    path = partition.annealed_path(machine, params, base)
+    return partition.ais(path, partition.temperatures(1000), key, num_chains=100).log_z
+
+  def evaluate(step, state):
+    params = as_variables(state.variables).params
+    train = evaluate_numbers(params, data.train[: len(data.valid)])
+    valid = evaluate_numbers(params, data.valid)
+    found = {f'valid/{name}': mean.mean for name, mean in valid.items()}
+    found['valid/free_energy_gap'] = valid['free_energy'].mean - train['free_energy'].mean
+    found['valid/log_prob'] = -valid['free_energy'].mean - float(quick_log_z(params, jax.random.key(step)))
+    return found
+
+  @jax.jit
+  def estimates(params, key, chains):
+    """Both ways between the base and the machine, and the way back once more from the chains of training."""
+    path = partition.annealed_path(machine, params, base)
+    key, again = jax.random.split(key)
+    forward, reverse = partition.forward_and_reverse(path, betas, key, flags.ais_chains)
+    backs = [reverse]
+    if chains is not None:
+      backs.append(partition.forward_and_reverse(path, betas, again, flags.ais_chains, visible=chains)[1])
+    return forward, backs
+
+  def score(key, state):
+    params = as_variables(state.variables).params
+    test = evaluate_numbers(params, data.test)
+    log_z_key, pseudo_key = jax.random.split(key)
+    scores = {}
+    if exact:
+      log_z = float(jax.jit(call('log_partition'))(params))
+      values = likelihood.summarise(-test['free_energy'].values - log_z)
+      scores['test_log_prob'] = values.score('exact')
+    else:
+      chains = _model_chains(state, flags.ais_chains)
+      forward, backs = jax.device_get(estimates(params, log_z_key, chains))
+      energy = test['free_energy']
+      brackets = [partition.bracket(energy.mean, forward, back) for back in backs]
+      lower, upper = min(float(b.lower) for b in brackets), max(float(b.upper) for b in brackets)
+      middle = -energy.mean - float(forward.log_z + backs[0].log_z) / 2
+      scores['test_log_prob'] = likelihood.score(
+        middle, 'bracket', stderr=energy.stderr, n=energy.n, lower=lower, upper=upper
+      )
+      for name, one in {'ais': forward, 'reverse_ais': backs[0]}.items():
+        scores[f'log_z_by_{name}'] = likelihood.score(
+          one.log_z, 'estimate', stderr=None, n=flags.ais_chains, lower=one.lower, upper=one.upper
+        )
+        scores[f'effective_sample_size_of_{name}'] = likelihood.score(
+          one.effective_sample_size, 'estimate', stderr=None, n=flags.ais_chains, unit='chains'
+        )
+    if not isinstance(machine, visible.GaussianRBM):
+      scores['test_pseudo_log_prob'] = pseudo(params, data.test, key=pseudo_key).score('estimate')
+    return scores
+
+  def sample(key, state, num):
+    return machine.apply({'params': as_variables(state.variables).params}, key, num, method='sample')
+
+  return cli.Experiment(
+    algorithm=make_algorithm(machine, data, flags, plan.num_steps, axis_name),
+    data=Batch(data.train),
+    transform=data.transform,
+    evaluate=evaluate,
+    score=score,
+    draw=lambda key, state, folder: draw(machine, data, dataset, key, state, folder),
+    sample=sample,
+    best_metric='valid/log_prob',
+    published=PUBLISHED.get(flags.dataset, ()),
+  )
+
+
+def _model_chains(state, num):
+  """``num`` of the chains of training at the temperature of the model, over and over if there are fewer; or None."""
+  if not state.chains:
+    return None
+  chains = state.chains['visible']
+  chains = chains[:, -1] if chains.ndim == 3 else chains
+  return np.resize(chains, (num, *chains.shape[1:]))
+
+
+def draw(machine, data: Data, dataset: datasets.Dataset, key, state, folder) -> list[cli.Picture]:
+  """Samples, filters, a chain over time, completions; for data that are no images the means of data and samples."""
+  params = as_variables(state.variables).params
+  call = lambda method: jax.jit(lambda *args: machine.apply({'params': params}, *args, method=method))  # noqa: E731
+  sample_key, trace_key, complete_key = jax.random.split(key, 3)
+  samples = jax.jit(lambda key: machine.apply({'params': params}, key, 100, method='sample'))(sample_key)
+  pictures = []
+
+  def keep(name, figure, caption):
+    plots.save(figure, folder / name)
+    pictures.append((name, caption))
+
+  if len(dataset.shape) != 3:
+    means = np.stack([data.test.mean(0), np.asarray(samples).mean(0)], 1)
+    figure = plots.scatter(means, xlabel='mean in the test set', ylabel='mean in 100 samples')
+    keep('means.png', figure, 'Mean of each unit, in the data and in samples')
+    return pictures
+
+  height, width, channels = dataset.shape
+  top = 1.0 if dataset.kind == 'binary' or type(machine) is rbm.RBM else dataset.levels - 1
+  value_range = None if isinstance(machine, visible.GaussianRBM) else (0.0, float(top))
+  image = lambda x: np.asarray(x).reshape(*np.shape(x)[:-1], *dataset.shape)  # noqa: E731
+  mean_given = lambda v: call('visible_mean')(call('hidden_mean')(v))  # noqa: E731
+  smooth = mean_given if not isinstance(machine, visible.CategoricalRBM) else (lambda v: v)
+
+  figure = plots.image_grid(image(smooth(samples)), value_range=value_range)
+  keep('samples.png', figure, f'Fantasy particles: 100 chains after {machine.burn_in:,} sweeps, visible means')
+
+  kernel = np.asarray(params['kernel']).T
+  if kernel.shape[1] == machine.num_visible:
+    strongest = np.argsort(-np.linalg.norm(kernel, axis=1))[:100]
+    keep('filters.png', plots.filters(image(kernel[strongest])), 'Couplings of the hidden units, the strongest first')
+
+  times = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+
+  @jax.jit
+  def trace(key):
+    start_key, chain_key = jax.random.split(key)
+    given = lambda method: lambda key, x: machine.apply({'params': params}, key, x, method=method)  # noqa: E731
+    begin = machine.apply({'params': params}, start_key, 6, method='start')
+    return gibbs.block_gibbs_trace(given('sample_hidden'), given('sample_visible'), chain_key, begin, times[-1])
+
+  frames = trace(trace_key)[np.array(times) - 1]
+  figure = plots.chain_over_time(image(smooth(frames)), times, value_range=value_range)
+  keep('chains.png', figure, 'Six chains over time from independent pixels, by the number of sweeps')
+
+  observed = np.zeros((height, width, channels), bool)
+  observed[: height // 2] = True
+  chosen = data.test[np.linspace(0, len(data.test) - 1, 8).astype(int)].astype(np.float32)
+  four_times = np.repeat(chosen[:, None], 4, axis=1)
+  completed = call('complete')(complete_key, four_times, observed.ravel())
+  figure = plots.completions(image(chosen), observed[..., 0], image(completed), value_range=value_range)
+  keep('completions.png', figure, 'Test images of which the machine sees the upper half, and four completions of each')
+  return pictures
+
+
+BINARY = cli.Binary(
+  name='rbm',
+  doc=__doc__,
+  define_flags=define_flags,
+  build=build,
+  defaults={'batch_size': 100, 'num_epochs': 200, 'learning_rate': 0.1},
+  evaluation_flags=('ais_betas', 'ais_chains'),
+)
+
+if __name__ == '__main__':
+  cli.main(BINARY)

@@ -1,0 +1,95 @@
+"""The table of all models: for each a tiny case, and what is known about it. The laws run over its rows."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gm_jax.base import Algorithm, Batch, Model
+from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
+from gm_jax.training import rules
+
+
+class Row(NamedTuple):
+  """A model with one way of learning it."""
+
+  name: str
+  model: Model
+  make: Callable[[str | None], Algorithm]  # (axis name of devices) -> algorithm
+  batch: Batch  # of an even number of examples
+  states: np.ndarray | None = None  # all values of x, where they can be counted
+  grid: tuple[np.ndarray, float] | None = None  # points and the volume of a cell, where x is real
+  deterministic: bool = False  # whether a step draws random numbers
+  falls: bool = True  # whether the learning rule lowers the mean of -log_prob
+  num_steps: int = 60
+
+
+def bits(num: int) -> np.ndarray:
+  """All states of ``num`` binary units."""
+  return ((np.arange(2**num)[:, None] >> np.arange(num)) & 1).astype(np.float32)
+
+
+def square(low: float, high: float, num: int) -> tuple[np.ndarray, float]:
+  """A grid over a square, and the area of a cell."""
+  side = np.linspace(low, high, num, dtype=np.float32)
+  points = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+  return points, float((side[1] - side[0]) ** 2)
+
+
+PATTERNS = Batch(np.tile(np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1]], np.float32), (8, 1)))
+CATEGORIES = Batch(np.tile(np.array([[0, 2, 1], [1, 1, 1], [2, 0, 0]], np.float32), (8, 1)))
+CLUSTERS = Batch(
+  np.asarray(
+    jax.random.normal(jax.random.key(0), (24, 2)) * 0.3 + jnp.tile(jnp.array([[1.0, -1.0], [-1.0, 1.0]]), (12, 1))
+  )
+)
+
+
+def learn(machine, negative, batch, learning_rate=0.1, **kwargs):
+  """Descent for a Boltzmann machine."""
+
+  def make(axis_name):
+    return rules.descent(
+      *contrastive.objective(machine, negative, data=batch.x, **kwargs), optax.sgd(learning_rate), axis_name=axis_name
+    )
+
+  return make
+
+
+def fast(machine, batch):
+  """Persistent chains with fast weights."""
+
+  def make(axis_name):
+    objective = contrastive.objective(machine, contrastive.persistent(num_chains=8), data=batch.x)
+    return rules.descent(*objective, contrastive.fast_weights(optax.sgd(0.1), 0.05), axis_name=axis_name)
+
+  return make
+
+
+def rows() -> list[Row]:
+  """All rows."""
+  binary = rbm.RBM(num_visible=4, num_hidden=3, kernel_scale=0.3)
+  real = visible.GaussianRBM(num_visible=2, num_hidden=2, kernel_scale=0.3)
+  category = visible.CategoricalRBM(num_visible=3, num_hidden=2, num_states=3, kernel_scale=0.3)
+  triples = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing='ij'), -1).reshape(-1, 3).astype(np.float32)
+  base = partition.base_natural(binary, binary.init(jax.random.key(0), PATTERNS.x)['params'], PATTERNS.x)
+  tempered = contrastive.tempered(8, tempering.ladder(3), base)
+  machine = rbm.as_model(binary)
+  return [
+    Row('rbm, exact', machine, learn(binary, contrastive.exact(), PATTERNS), PATTERNS, bits(4), deterministic=True),
+    Row('rbm, CD', machine, learn(binary, contrastive.divergence(2), PATTERNS, centered=False), PATTERNS, bits(4)),
+    Row('rbm, PCD', machine, learn(binary, contrastive.persistent(8), PATTERNS), PATTERNS, bits(4)),
+    Row('rbm, fast PCD', machine, fast(binary, PATTERNS), PATTERNS, bits(4)),
+    Row('rbm, tempered', machine, learn(binary, tempered, PATTERNS), PATTERNS, bits(4)),
+    Row(
+      'gaussian rbm', rbm.as_model(real), learn(real, contrastive.divergence(1), CLUSTERS, 0.02), CLUSTERS,
+      grid=square(-8, 8, 161),
+    ),
+    Row(
+      'categorical rbm', rbm.as_model(category), learn(category, contrastive.persistent(8), CATEGORIES), CATEGORIES,
+      triples,
+    ),
+  ]  # fmt: skip

@@ -1,0 +1,182 @@
+"""The laws that every model keeps, over the table of models."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gm_jax.training import checkpoint
+from tests import models
+
+ROWS = {row.name: row for row in models.rows()}
+every_model = pytest.mark.parametrize('name', ROWS)
+
+
+@functools.cache
+def trained(name):
+  """The row, its algorithm, the first state, the state after its steps, and its metrics; each trained once."""
+  row = ROWS[name]
+  algorithm = row.make(None)
+  first = jax.jit(algorithm.init)(jax.random.key(0), row.batch)
+  keys = jax.random.split(jax.random.key(1), row.num_steps)
+  last, metrics = jax.jit(lambda s: jax.lax.scan(lambda s, k: algorithm.step(k, s, row.batch), s, keys))(first)
+  return row, algorithm, first, last, metrics
+
+
+@functools.cache
+def step_of(name):
+  return jax.jit(trained(name)[1].step)
+
+
+def assert_same(one, other, **tolerance):
+  assert jax.tree.structure(one) == jax.tree.structure(other)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other)
+
+
+def log_prob(row, params, x):
+  return np.asarray(jax.jit(row.model.log_prob)(params, jnp.asarray(x)), np.float64)
+
+
+@every_model
+def test_init_is_a_function_of_its_key(name):
+  row, algorithm, first, *_ = trained(name)
+  init = jax.jit(algorithm.init)
+  assert_same(first, init(jax.random.key(0), row.batch), rtol=0)
+  other = init(jax.random.key(2), row.batch)
+  changed = [not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (first.params, other.params)), strict=True)]
+  assert any(changed)
+
+
+@every_model
+def test_a_step_keeps_structure_shapes_and_types_and_is_traced_once(name):
+  row, algorithm, first, *_ = trained(name)
+  traces = []
+
+  @jax.jit
+  def step(key, state):
+    traces.append(1)
+    return algorithm.step(key, state, row.batch)[0]
+
+  second = step(jax.random.key(0), first)
+  third = step(jax.random.key(1), second)
+  form = lambda tree: jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.asarray(leaf).dtype), tree)  # noqa: E731
+  assert form(first) == form(second) == form(third)
+  assert [int(state.step) for state in (first, second, third)] == [0, 1, 2]
+  assert len(traces) == 1
+
+
+@every_model
+def test_numbers_are_finite_and_no_parameter_is_dead(name):
+  _, _, first, last, metrics = trained(name)
+  for leaf in jax.tree.leaves((last, metrics)):
+    assert np.isfinite(leaf).all()
+  before, after = (jax.tree_util.tree_leaves_with_path(state.params) for state in (first, last))
+  for (path, old), (_, new) in zip(before, after, strict=True):
+    assert np.abs(np.asarray(new) - np.asarray(old)).max() > 1e-6, jax.tree_util.keystr(path)
+
+
+@every_model
+def test_the_data_become_more_probable(name):
+  row, _, first, last, _ = trained(name)
+  before, after = (log_prob(row, state.variables, row.batch.x).mean() for state in (first, last))
+  assert after > before + 0.01
+
+
+@every_model
+def test_probabilities_sum_to_one(name):
+  row, _, _, last, _ = trained(name)
+  if row.states is not None:
+    total = np.exp(log_prob(row, last.variables, row.states)).sum()
+    assert total == pytest.approx(1, abs=1e-5)
+  else:
+    points, volume = row.grid
+    total = np.exp(log_prob(row, last.variables, points)).sum() * volume
+    assert total == pytest.approx(1, abs=1e-4)
+
+
+@every_model
+def test_samples_agree_with_log_prob(name):
+  row, _, _, last, _ = trained(name)
+  num = 20_000
+  samples = np.asarray(jax.jit(row.model.sample, static_argnums=2)(last.variables, jax.random.key(5), num))
+  assert samples.shape == (num, *row.batch.x.shape[1:])
+  if row.states is not None:
+    index = {tuple(state): i for i, state in enumerate(row.states.tolist())}
+    counts = np.bincount([index[tuple(sample)] for sample in samples.tolist()], minlength=len(index))
+    p = np.exp(log_prob(row, last.variables, row.states))
+    # Each frequency has variance p (1 - p) / n, so this is the expected total variation of a perfect sampler, and its
+    # standard deviation is below sqrt(1 / n) / 2 by McDiarmid's inequality.
+    expected = np.sqrt(p * (1 - p) / num * 2 / np.pi).sum() / 2
+    assert np.abs(counts / num - p).sum() / 2 < expected + 4 * np.sqrt(1 / num) / 2
+  else:
+    points, volume = row.grid
+    p = np.exp(log_prob(row, last.variables, points)) * volume
+    for power in (1, 2):
+      mean = (p[:, None] * points**power).sum(0)
+      stderr = (samples**power).std(0) / np.sqrt(num)
+      assert (np.abs((samples**power).mean(0) - mean) < 4.5 * stderr).all()
+
+
+@every_model
+def test_a_batch_equals_its_examples_one_by_one_and_jit_equals_no_jit(name):
+  row, _, _, last, _ = trained(name)
+  x = jnp.asarray(row.batch.x[:4])
+  together = row.model.log_prob(last.variables, x)  # without jit
+  singly = [row.model.log_prob(last.variables, one) for one in x]
+  assert together.shape == (4,)
+  np.testing.assert_allclose(together, singly, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(together, log_prob(row, last.variables, x), rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(
+    row.model.log_prob(last.variables, x.reshape(2, 2, *x.shape[1:])), together.reshape(2, 2), rtol=1e-5, atol=1e-5
+  )
+
+
+@every_model
+def test_vmapped_seeds_equal_single_runs(name):
+  row, algorithm, *_ = trained(name)
+  keys = jnp.stack([jax.random.key(3), jax.random.key(4)])
+
+  def run(key):
+    state = algorithm.init(key, row.batch)
+    for i in range(2):
+      state, _ = algorithm.step(jax.random.fold_in(key, i), state, row.batch)
+    return state
+
+  together = jax.jit(jax.vmap(run))(keys)
+  single = jax.jit(run)
+  for i in range(2):
+    assert_same(jax.tree.map(lambda leaf, i=i: leaf[i], together), single(keys[i]), rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', [name for name, row in ROWS.items() if row.deterministic])
+def test_two_devices_equal_one(name):
+  row, _, first, *_ = trained(name)
+  key = jax.random.key(6)
+  whole, _ = step_of(name)(key, first, row.batch)
+  halves = jax.tree.map(lambda leaf: leaf.reshape(2, -1, *leaf.shape[1:]), row.batch)
+  step = jax.pmap(row.make('devices').step, axis_name='devices', in_axes=(None, None, 0))
+  found, _ = step(key, first, halves)
+  for device in range(2):
+    state = jax.tree.map(lambda leaf, device=device: leaf[device], found)
+    assert_same(state.params, whole.params, rtol=2e-5, atol=1e-6)
+
+
+@every_model
+def test_saved_and_restored_a_run_goes_on_as_if_unbroken(name, tmp_path):
+  row, _, first, *_ = trained(name)
+  step = step_of(name)
+  second, _ = step(jax.random.key(0), first, row.batch)
+  checkpoint.Checkpoints(tmp_path).save(jax.device_get(second), {})
+  restored = checkpoint.Checkpoints(tmp_path).restore(jax.device_get(first)).state
+  unbroken, _ = step(jax.random.key(1), second, row.batch)
+  resumed, _ = step(jax.random.key(1), restored, row.batch)
+  assert_same(resumed, unbroken, rtol=0)
+
+
+@every_model
+def test_a_model_without_context_refuses_one(name):
+  row, _, _, last, _ = trained(name)
+  with pytest.raises(ValueError, match='context'):
+    row.model.log_prob(last.variables, jnp.asarray(row.batch.x), context=jnp.zeros(len(row.batch.x), int))
