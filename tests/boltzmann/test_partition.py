@@ -82,7 +82,7 @@ def test_both_walks_are_unbiased_and_bracket(truth, num_steps):
   for log_weights, expected in ((forward, log_z), (backward, -log_z)):
     estimate, error = log_mean(log_weights)
     assert abs(estimate - expected) < 4 * error
-    assert error < 0.03
+    assert error < 0.05
   low = np.array([log_mean(row)[0] for row in forward])
   high = -np.array([log_mean(row)[0] for row in backward])
   assert low.mean() < log_z + 4 * low.std() / math.sqrt(NUM_REPEATS)
