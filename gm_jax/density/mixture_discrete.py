@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gm_jax.base import Array, Key
 from gm_jax.density import missing
@@ -43,21 +44,22 @@ class Bernoulli:
 
   Attributes:
     prior: weight of a Beta prior on each probability, in pseudo-examples per component and per example of the data.
-    prior_mean: share of ones among those pseudo-examples.
+    prior_mean: share of ones among those pseudo-examples, a number or ``[D]``. The mean of the data is a good one: in
+      images, most pixels are never lit, and 1/2 would light them.
     floor: least probability of either value.
     smooth: components start from data rows mixed with this share of the mean of all rows.
   """
 
   prior: float = 0.0
-  prior_mean: float = 0.5
+  prior_mean: float | Array = 0.5
   floor: float = 1e-6
   smooth: float = 0.5
   missing = math.nan
 
   def __post_init__(self):
     _check(self.prior, self.floor, self.smooth)
-    if not 0 < self.prior_mean < 1:
-      raise ValueError(f'prior_mean={self.prior_mean}: a probability between 0 and 1 is needed')
+    if np.any(np.less(self.prior_mean, 0) | np.greater(self.prior_mean, 1)):
+      raise ValueError(f'prior_mean={self.prior_mean}: probabilities between 0 and 1 are needed')
 
   def data(self, x: Array) -> Array:
     """Examples as floats."""

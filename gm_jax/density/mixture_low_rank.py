@@ -63,6 +63,8 @@ class LowRank:
 
   def start(self, key: Key, x: Array, rows: Array) -> Factors:
     """Means at the given rows, with loadings and noise of all the data."""
+    if self.num_factors >= x.shape[-1]:
+      raise ValueError(f'num_factors={self.num_factors} of data in {x.shape[-1]} dimensions: give fewer')
     origin, loadings, noise_scale = factor_analysis.start(
       key, x, self.num_factors, isotropic=self.isotropic, floor=self.floor
     )
