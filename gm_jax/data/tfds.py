@@ -187,7 +187,7 @@ def _choose_features(features, supervised_keys, path) -> tuple[str, str | None]:
 
 
 def _rows_of_parts(parts) -> tuple[list[tuple[str, np.ndarray]], list[str]]:
-  """For train, valid and test the part to read and which of its rows, and which of the three had to be cut from train."""
+  """For train, valid and test the part to read and which of its rows; and which of the three were cut from train."""
   num = parts['train'].num_examples
   own = [next((name for name in names if name in parts), None) for names in (('validation', 'valid', 'val'), ('test',))]
   order = np.random.RandomState(0).permutation(num) if None in own else np.arange(num)

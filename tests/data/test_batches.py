@@ -51,13 +51,13 @@ def test_orders_of_many_examples_look_random():
   assert abs(inversions.mean() - n * (n - 1) / 4) < 4 * deviation / np.sqrt(2000)
 
 
-@pytest.mark.parametrize(('num_examples', 'batch_size'), [(10, 3), (10, 5), (7, 7), (9, 1), (5, 3)])
+@pytest.mark.parametrize(('num_examples', 'batch_size'), [(10, 3), (7, 7), (9, 1)])
 def test_a_span_is_a_piece_of_the_epochs(num_examples, batch_size):
   steps = num_examples // batch_size
   whole = orders(40, num_examples)[:, : steps * batch_size].reshape(-1, batch_size)
   span = jax.jit(batches.batch_indices, static_argnums=(2, 3, 4))
-  for first_step in (0, 1, steps - 1, steps, 2 * steps + 1):
-    for num_steps in (1, 2, steps, steps + 1, 3 * steps):
+  for num_steps in (1, 3 * steps + 1):
+    for first_step in (0, 1, steps - 1, steps, 2 * steps + 1):
       rows = span(KEY, first_step, num_steps, num_examples, batch_size)
       assert rows.dtype == jnp.int32
       np.testing.assert_array_equal(rows, whole[first_step : first_step + num_steps])
@@ -75,8 +75,10 @@ def test_vmapped_over_keys():
   np.testing.assert_array_equal(rows, [batches.batch_indices(key, 4, 3, 10, 4) for key in keys])
 
 
-@pytest.mark.parametrize(('num_steps', 'batch_size', 'named'), [(1, 11, 'batch_size=11'), (1, 0, 'batch_size=0'),
-                                                                (1, -2, 'batch_size=-2'), (0, 5, 'num_steps=0')])  # fmt: skip
+@pytest.mark.parametrize(
+  ('num_steps', 'batch_size', 'named'),
+  [(1, 11, 'batch_size=11'), (1, 0, 'batch_size=0'), (1, -2, 'batch_size=-2'), (0, 5, 'num_steps=0')],
+)
 def test_impossible_batches_are_refused(num_steps, batch_size, named):
   with pytest.raises(ValueError, match=named):
     batches.batch_indices(KEY, 0, num_steps, 10, batch_size)
