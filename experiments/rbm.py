@@ -26,7 +26,7 @@ from gm_jax.training import rules
 
 METHODS = ('pcd', 'cd', 'fpcd', 'tempered', 'exact')
 UNITS = ('auto', 'bernoulli', 'gaussian', 'categorical')
-BINARIZE = ('threshold', 'static', 'stochastic', 'none')
+BINARISE = ('threshold', 'static', 'stochastic', 'none')
 
 PUBLISHED = {
   'binarized_mnist': [
@@ -63,7 +63,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   number('average', 0.999, 'Decay of the running average of the parameters, which is what is scored; 0 for none.')
   number('sparsity_cost', 0.0, 'Weight of the sparsity penalty.')
   number('sparsity_target', 0.1, 'Wanted mean activity of the hidden units.', 1)
-  choice('binarize', BINARIZE, 'How grey data become binary: at one half, at random once or at every step, not.')
+  choice('binarise', BINARISE, 'How grey data become binary: at one half, at random once or at every step, not.')
   absl_flags.DEFINE_string(
     'ais_betas',
     '10000',
@@ -81,9 +81,9 @@ def make_machine(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> rbm
   kinds = {'bernoulli': ('binary', 'grey'), 'gaussian': ('real', 'grey'), 'categorical': ('binary', 'grey')}[units]
   if dataset.kind not in kinds:
     raise ValueError(f'visible={units} needs {" or ".join(kinds)} data, but dataset={dataset.name!r} is {dataset.kind}')
-  if units == 'bernoulli' and dataset.kind == 'grey' and flags.binarize == 'none':
+  if units == 'bernoulli' and dataset.kind == 'grey' and flags.binarise == 'none':
     raise ValueError(
-      f'binarize=none, but dataset={dataset.name!r} is grey and bernoulli units are binary; choose one of '
+      f'binarise=none, but dataset={dataset.name!r} is grey and bernoulli units are binary; choose one of '
       'threshold, static, stochastic, or visible=gaussian or categorical'
     )
   sizes = {'num_visible': int(np.prod(dataset.shape)), 'num_hidden': flags.num_hidden}
@@ -104,27 +104,25 @@ class Data(NamedTuple):
 def prepare(machine: rbm.RBM, flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Data:
   """The data as the machine takes them: binarised, standardised by the training set, or as they are.
 
-  With --binarize=stochastic the training set is drawn anew at every step; valid and test once, as with static.
+  With --binarise=stochastic the training set is drawn anew at every step; valid and test once, as with static.
   """
-  splits = [split.x.reshape(len(split.x), -1) for split in dataset[1:4]]
+  grey = dataset
+  if dataset.kind == 'grey' and type(machine) is rbm.RBM:
+    method = 'static' if flags.binarise == 'stochastic' else flags.binarise
+    dataset = transforms.binarise(dataset, method, jax.random.key(0))
+  splits = [split.x.reshape(len(split.x), -1) for split in (dataset.train, dataset.valid, dataset.test)]
   if isinstance(machine, visible.GaussianRBM):
-    standardize = transforms.fit_standardize(splits[0].astype(np.float32))
-    return Data(*(np.asarray(standardize(x.astype(np.float32))) for x in splits), _as_float)
-  if isinstance(machine, visible.CategoricalRBM) or dataset.kind == 'binary':
-    return Data(*splits, _as_float)
-  if flags.binarize == 'threshold':
-    return Data(*(np.asarray(transforms.binarize_threshold(x, dataset.levels), np.uint8) for x in splits), _as_float)
-  drawn = [
-    np.asarray(transforms.binarize(jax.random.key(part), x, dataset.levels), np.uint8) for part, x in enumerate(splits)
-  ]
-  if flags.binarize == 'static':
-    return Data(*drawn, _as_float)
-  return Data(splits[0], *drawn[1:], lambda key, x: transforms.binarize(key, x, dataset.levels))
+    fitted = transforms.fit_standardisation(splits[0])
+    return Data(*(np.asarray(transforms.standardise(fitted, x)[0]) for x in splits), _as_float)
+  if grey is not dataset and flags.binarise == 'stochastic':
+    train = grey.train.x.reshape(len(grey.train.x), -1)
+    return Data(train, *splits[1:], lambda key, x: transforms.stochastic_binarise(key, x, grey.levels))
+  return Data(*splits, _as_float)
 
 
 def _as_float(key, x):
   del key
-  return x.astype(jnp.float32)
+  return transforms.to_float(x)
 
 
 def make_algorithm(machine, data: Data, flags: absl_flags.FlagValues, num_steps: int, axis_name: str | None):
@@ -193,7 +191,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
 
   def evaluate(step, state):
     params = as_variables(state.variables).params
-    train = evaluate_numbers(params, data.train[: len(data.valid)])
+    train = evaluate_numbers(params, data.train[:: max(len(data.train) // len(data.valid), 1)])
     valid = evaluate_numbers(params, data.valid)
     found = {f'valid/{name}': mean.mean for name, mean in valid.items()}
     found['valid/free_energy_gap'] = valid['free_energy'].mean - train['free_energy'].mean
@@ -297,7 +295,11 @@ def draw(machine, data: Data, dataset: datasets.Dataset, key, state, folder) -> 
   kernel = np.asarray(params['kernel']).T
   if kernel.shape[1] == machine.num_visible:
     strongest = np.argsort(-np.linalg.norm(kernel, axis=1))[:100]
-    keep('filters.png', plots.filters(image(kernel[strongest])), 'Couplings of the hidden units, the strongest first')
+    keep(
+      'filters.png',
+      plots.filters(image(kernel[strongest]).mean(-1)),
+      'Couplings of the hidden units, the strongest first',
+    )
 
   times = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 
@@ -327,7 +329,7 @@ BINARY = cli.Binary(
   doc=__doc__,
   define_flags=define_flags,
   build=build,
-  defaults={'batch_size': 100, 'num_epochs': 200, 'learning_rate': 0.1},
+  defaults={'num_epochs': 800, 'learning_rate': 0.2},
   evaluation_flags=('ais_betas', 'ais_chains'),
 )
 
