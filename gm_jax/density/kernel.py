@@ -140,19 +140,28 @@ def log_prob(estimator: KernelDensity, x: Array, *, block_size: int = BLOCK_SIZE
   return _log_sum(estimator, queries, block_size).reshape(jnp.shape(x)[:-1])
 
 
-def leave_one_out(estimator: KernelDensity, *, block_size: int = BLOCK_SIZE) -> Array:
-  """Log p_-i(x_i) [N]: the density of each point under the estimate from the others, in closed form.
+def leave_one_out(estimator: KernelDensity, index: Array | None = None, *, block_size: int = BLOCK_SIZE) -> Array:
+  """Log p_-i(x_i): the density of a point under the estimate from the others, in closed form.
 
   p_-i(x_i) = sum_{j != i} w_j K_j(x_i) / (1 - w_i). For a compact kernel it is minus infinity at a lonely point.
+
+  Args:
+    estimator: from ``fit``.
+    index: integers [M], the points to leave out, each in its turn; all if ``None``.
+    block_size: as in ``log_prob``.
+
+  Returns:
+    [M], or [N] for all, in nats.
 
   Raises:
     ValueError: if there is but one point.
   """
-  if len(estimator.points) < 2:
+  num = len(estimator.points)
+  if num < 2:
     raise ValueError('estimator has 1 point: leaving one out needs 2 or more')
-  return _log_sum(estimator, estimator.points, block_size, leave_own_out=True) - jnp.log1p(
-    -jnp.exp(estimator.log_weights)
-  )
+  index = jnp.arange(num) if index is None else jnp.asarray(index)
+  log_sum = _log_sum(estimator, estimator.points[index], block_size, left_out=index)
+  return log_sum - jnp.log1p(-jnp.exp(estimator.log_weights[index]))
 
 
 def sample(estimator: KernelDensity, key: Key, num: int) -> Array:
@@ -202,8 +211,8 @@ def silverman(points: Array, weights: Array | None = None, *, full: bool = False
   return scott(points, weights, full=full) * (4 / (num_features + 2)) ** (1 / (num_features + 4))
 
 
-def _log_sum(estimator: KernelDensity, queries: Array, block_size: int, leave_own_out: bool = False) -> Array:
-  """Log sum_i w_i K_i(x) of queries [Q, D]; of queries that are the points themselves, without their own term."""
+def _log_sum(estimator: KernelDensity, queries: Array, block_size: int, left_out: Array | None = None) -> Array:
+  """Log sum_i w_i K_i(x) of queries [Q, D], each without the term of one point [Q] if these are given."""
   kernel, log_scales = estimator.kernel, estimator.log_scales
   num_features = estimator.points.shape[1]
   centre = jnp.exp(estimator.log_weights) @ estimator.points
@@ -214,7 +223,8 @@ def _log_sum(estimator: KernelDensity, queries: Array, block_size: int, leave_ow
   if log_scales is not None:
     offsets, inverse = offsets - num_features * log_scales, jnp.exp(-2 * log_scales)
   point_blocks = split((points, offsets, inverse, jnp.arange(len(points))), block_size, (0.0, -jnp.inf, 1.0, -1))
-  query_blocks = split((whitened, jnp.arange(len(whitened))), block_size, (0.0, -2))
+  missing = jnp.full(len(whitened), -2) if left_out is None else left_out
+  query_blocks = split((whitened, missing), block_size, (0.0, -2))
 
   # Points in the outer loop, queries in the inner: XLA on a CPU then keeps the block of points in place and its
   # distances are vectorised; the other way round takes twice as long.
@@ -223,10 +233,10 @@ def _log_sum(estimator: KernelDensity, queries: Array, block_size: int, leave_ow
 
     @jax.checkpoint  # the gradient computes a tile again: kept, the tiles would be the whole matrix
     def tile(query_block):
-      query, own = query_block
+      query, missing = query_block
       log_terms = offset + _log_kernel(kernel, query, point, None if log_scales is None else inverse)
-      if leave_own_out:
-        log_terms = jnp.where(own[:, None] == index, -jnp.inf, log_terms)
+      if left_out is not None:
+        log_terms = jnp.where(missing[:, None] == index, -jnp.inf, log_terms)
       return jax.nn.logsumexp(log_terms, axis=1)
 
     return jnp.logaddexp(total, jax.lax.map(tile, query_blocks)), None
