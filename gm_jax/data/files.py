@@ -7,6 +7,7 @@ with a fixed key first: the rows of several sets are sorted, and a prefix of sor
 
 import functools
 import gzip
+import io
 import math
 import pathlib
 import zipfile
@@ -30,7 +31,7 @@ class Archive:
     self._path = path
     self._read = {}
     try:
-      self._file = np.load(path, allow_pickle=False)
+      self._file = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
       raise DataError(f'{path}: not a readable .npz file ({error})') from error
     if not isinstance(self._file, Mapping):
@@ -96,8 +97,8 @@ def _read_idx(path: pathlib.Path, num_dimensions: int) -> np.ndarray:
   if content[:4] != expected:
     raise DataError(f'{path}: begins with {content[:4].hex()} where the IDX magic {expected.hex()} was expected')
   start = 4 + 4 * num_dimensions
-  shape = tuple(int(size) for size in np.frombuffer(content[4:start], '>u4'))
-  if len(shape) != num_dimensions or len(content) - start != math.prod(shape):
+  shape = tuple(int.from_bytes(content[i : i + 4], 'big') for i in range(4, start, 4))
+  if len(content) - start != math.prod(shape):
     raise DataError(f'{path}: holds {max(len(content) - start, 0)} values where its header says {list(shape)}')
   return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 

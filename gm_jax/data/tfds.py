@@ -175,7 +175,8 @@ def _choose_features(features, supervised_keys, path) -> tuple[str, str | None]:
     return features[name].shape == () and np.issubdtype(features[name].np_dtype, np.integer)
 
   def is_numeric(name):
-    return features[name].shape != () and np.issubdtype(features[name].np_dtype, np.number | np.bool_)
+    dtype = np.dtype(features[name].np_dtype)
+    return features[name].shape != () and (np.issubdtype(dtype, np.number) or dtype == np.bool_)
 
   keys = [key for key in supervised_keys or () if isinstance(key, str)]
   labels = [name for name in (*keys[1:], 'label') if name in names and is_label(name)]

@@ -36,12 +36,12 @@ def test_dequantised_values_stay_inside_and_come_back(levels):
 
 
 @pytest.mark.parametrize('levels', [2, 17, 256])
-def test_the_uniform_density_is_log2_levels_bits(levels, shape=(4, 2, 1)):
+def test_the_uniform_density_is_log2_levels_bits(levels):
   """Through the whole pipeline: integers, dequantised, logit, standard logistic density, bits of the integers."""
-  x = jax.random.randint(KEY, (5, *shape), 0, levels)
-  y, log_det = transforms.dequantise(KEY, x, levels, event_ndims=len(shape))
+  x = jax.random.randint(KEY, (5, 4, 2, 1), 0, levels)
+  y, log_det = transforms.dequantise(KEY, x, levels, event_ndims=3)
   np.testing.assert_allclose(bits_per_dimension(0.0, 8, log_det=log_det), np.full(5, np.log2(levels)), rtol=1e-6)
-  z, logit_log_det = transforms.logit(y, event_ndims=len(shape))
+  z, logit_log_det = transforms.logit(y, event_ndims=3)
   # The logistic density is what the logit makes of the uniform one.
   log_prob = -(jax.nn.softplus(z) + jax.nn.softplus(-z)).reshape(5, -1).sum(-1)
   bits = bits_per_dimension(log_prob, 8, log_det=log_det + logit_log_det)
