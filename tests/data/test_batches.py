@@ -71,8 +71,8 @@ def test_order_depends_on_the_key_and_the_epoch():
 
 def test_vmapped_over_keys():
   keys = jax.random.split(KEY, 2)
-  rows = jax.vmap(lambda key: batches.batch_indices(key, 4, 3, 10, 4))(keys)
-  np.testing.assert_array_equal(rows, [batches.batch_indices(key, 4, 3, 10, 4) for key in keys])
+  span = jax.jit(lambda key: batches.batch_indices(key, 4, 3, 10, 4))
+  np.testing.assert_array_equal(jax.vmap(span)(keys), [span(key) for key in keys])
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,19 @@ def test_prefetch_leaves_no_thread_behind():
   assert threading.active_count() == before + 1
   stream.close()
   assert threading.active_count() == before
+
+
+def test_a_closed_prefetch_computes_no_further():
+  started = []
+
+  def slowly(item):
+    started.append(item)
+    time.sleep(0.05)
+
+  stream = batches.prefetch(slowly, itertools.count(), depth=8)
+  next(stream)
+  stream.close()
+  assert len(started) <= 3  # what was handed out, what was being computed, and at most one that began meanwhile
 
 
 def test_prefetch_depth_is_checked_at_once():
