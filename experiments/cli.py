@@ -161,11 +161,12 @@ def run(binary: Binary, argv: Sequence[str]) -> None:
       writers = [metrics.JsonLines(workdir / 'metrics.jsonl', first_step)]
       return writers + ([metrics.TensorBoard(workdir / 'tensorboard')] if flags.tensorboard else [])
 
-    state, seconds = loop.train(
-      experiment.algorithm, experiment.data, key, plan, placement=placement, transform=experiment.transform,
-      evaluate=experiment.evaluate, checkpoints=checkpoints, best=best, make_writers=make_writers,
-      make_progress=metrics.Progress if chief else None,
-    )  # fmt: skip
+    with _user_errors(loop.PlanError):
+      state, seconds = loop.train(
+        experiment.algorithm, experiment.data, key, plan, placement=placement, transform=experiment.transform,
+        evaluate=experiment.evaluate, checkpoints=checkpoints, best=best, make_writers=make_writers,
+        make_progress=metrics.Progress if chief else None,
+      )  # fmt: skip
   else:
     like = loop.initial_state(experiment.algorithm, experiment.data, key, plan, experiment.transform)
     restored = checkpoints.restore(like)

@@ -22,6 +22,10 @@ from gm_jax.training.checkpoint import Checkpoints
 from gm_jax.training.metrics import Progress, Writer
 
 
+class PlanError(ValueError):
+  """What was asked for cannot be run."""
+
+
 class NonFiniteError(ArithmeticError):
   """The loss, or a norm, is no longer a number."""
 
@@ -54,12 +58,12 @@ class Plan(NamedTuple):
     return min(self.num_steps, *((step // period + 1) * period for period in periods))
 
   def check(self, num_examples: int) -> None:
-    """Raise ``ValueError`` for what cannot be run."""
+    """Raise ``PlanError`` for what cannot be run."""
     for name in ('num_steps', 'batch_size', 'eval_every', 'checkpoint_every', 'steps_per_dispatch'):
       if getattr(self, name) < 1:
-        raise ValueError(f'{name}={getattr(self, name)} must be at least 1')
+        raise PlanError(f'{name}={getattr(self, name)} must be at least 1')
     if self.batch_size > num_examples:
-      raise ValueError(f'batch_size={self.batch_size} is larger than the {num_examples} training examples')
+      raise PlanError(f'batch_size={self.batch_size} is larger than the {num_examples} training examples')
 
 
 class Best(NamedTuple):
@@ -112,7 +116,7 @@ def train(
     The state on the host (with a leading axis if there are S keys), and the seconds that training took altogether.
 
   Raises:
-    ValueError: for a plan that cannot be run.
+    PlanError: for a plan that cannot be run, such as a batch larger than the data.
     NonFiniteError: if the loss or a norm is not finite; the last checkpoint is from before that.
     Interrupted: after SIGTERM or SIGINT, the state having been saved.
     CheckpointError: if a checkpoint cannot be written or read.
@@ -122,7 +126,7 @@ def train(
   state = initial_state(algorithm, data, key, plan, transform)
   for leaf in jax.tree.leaves(state.chains):
     if leaf.shape[key.ndim] % placement.num_shards:
-      raise ValueError(f'{leaf.shape[key.ndim]} chains do not divide over {placement.num_shards} devices')
+      raise PlanError(f'{leaf.shape[key.ndim]} chains do not divide over {placement.num_shards} devices')
   state, notes = (checkpoints and checkpoints.restore(state)) or (state, {})
   step, seconds, best_score = int(np.ravel(state.step)[0]), notes.get('seconds', 0.0), _best_score(best, state)
   writers = make_writers(step)
@@ -208,7 +212,7 @@ def _dispatcher(algorithm, data, key, plan, placement, transform) -> _Dispatches
   order = keys.purpose(key, 'order') if not key.ndim else None
   resident = isinstance(data.x, np.ndarray) and data.x.nbytes <= plan.max_resident_bytes
   if key.ndim and not resident:
-    raise ValueError(
+    raise PlanError(
       f'num_seeds={len(key)}: replicas read the data in orders of their own, so the data set has to fit on the device'
     )
 
