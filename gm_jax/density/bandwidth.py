@@ -27,6 +27,7 @@ import optax
 
 from gm_jax.base import Array, Key
 from gm_jax.density.kernel import KernelDensity, leave_one_out, log_prob
+from gm_jax.density.kernel_shapes import UNBOUNDED
 from gm_jax.density.pairwise import BLOCK_SIZE, check_positive
 
 
@@ -56,7 +57,7 @@ def select_bandwidth(
     ValueError: if the kernel is compact, or ``shape`` is unknown or cannot hold the bandwidth.
   """
   num_features = estimator.points.shape[1]
-  if estimator.kernel.name not in ('gaussian', 'exponential'):
+  if estimator.kernel.name not in UNBOUNDED:
     raise ValueError(f'kernel={estimator.kernel.name!r}: only gaussian and exponential have a gradient everywhere')
   if shape not in ('scalar', 'diagonal', 'full'):
     raise ValueError(f'shape={shape!r}: give scalar, diagonal or full')

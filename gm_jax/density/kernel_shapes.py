@@ -30,6 +30,7 @@ _PROFILES = {  # log k as a function of r^2
   'cosine': lambda s: _log(jnp.where(s < 1, jnp.cos(0.5 * jnp.pi * _sqrt(s)), 0.0)),
 }
 KERNELS = tuple(_PROFILES)
+UNBOUNDED = ('gaussian', 'exponential')  # the others are compact: zero beyond a radius of one
 
 
 @jax.tree_util.register_static
