@@ -8,6 +8,7 @@ asked for single positions, so that the batches of a few steps cost no sort of t
 
 import collections
 import concurrent.futures
+import functools
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from gm_jax.base import Array, Key
 
 
+@functools.partial(jax.jit, static_argnames='num_examples')
 def epoch_order(key: Key, epoch: Array | int, num_examples: int) -> Array:
   """The order in which an epoch goes through the examples.
 
@@ -32,6 +34,7 @@ def epoch_order(key: Key, epoch: Array | int, num_examples: int) -> Array:
   return _permute(_round_keys(key, epoch, num_examples), jnp.arange(num_examples), num_examples)
 
 
+@functools.partial(jax.jit, static_argnames=('num_steps', 'num_examples', 'batch_size'))
 def batch_indices(key: Key, first_step: Array | int, num_steps: int, num_examples: int, batch_size: int) -> Array:
   """Which examples the batches of a span of steps hold.
 

@@ -70,11 +70,17 @@ def noisy_curves(curve: Callable, num_curves: int, stddev: float, num_nodes: int
     noise = stddev * jax.random.normal(noise_key, (num_examples, 2))
     return points + noise, labels if num_curves > 1 else None
 
-  nodes, weights = np.polynomial.legendre.leggauss(num_nodes)
-  labels = np.repeat(np.arange(num_curves), num_nodes)
-  centres = np.stack(curve(labels, np.tile((nodes + 1) / 2, num_curves), np), axis=-1).astype(np.float32)
-  weights = np.tile(weights / 2, num_curves).astype(np.float32) / num_curves
-  log_density = lambda x: _log_mixture(x, centres, stddev, weights)  # noqa: E731
+  @functools.cache
+  def quadrature():  # takes a moment, and only densities need it
+    nodes, weights = np.polynomial.legendre.leggauss(num_nodes)
+    labels = np.repeat(np.arange(num_curves), num_nodes)
+    centres = np.stack(curve(labels, np.tile((nodes + 1) / 2, num_curves), np), axis=-1)
+    return centres.astype(np.float32), (np.tile(weights / 2, num_curves) / num_curves).astype(np.float32)
+
+  def log_density(x):
+    centres, weights = quadrature()
+    return _log_mixture(x, centres, stddev, weights)
+
   return Toy(sample, log_density, num_curves if num_curves > 1 else None)
 
 
