@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gm_jax.base import Array, Key
 
@@ -129,27 +128,3 @@ def _computed_ahead(function, items, depth) -> Iterator:
     finally:
       for result in pending:
         result.cancel()
-
-
-def pad_blocks(x: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
-  """Examples cut into blocks of one size, for going through a data set once.
-
-  The last block is filled up with copies of the last example (a model may not accept zeros), which the mask marks.
-
-  Args:
-    x: ``[N, ...]`` examples, N >= 1.
-    block: B, examples in a block.
-
-  Returns:
-    ``[ceil(N / B), B, ...]`` blocks, and ``[ceil(N / B), B]`` bool mask, True where there is an example.
-
-  Raises:
-    ValueError: if there is no example, or ``block`` is below 1.
-  """
-  if block < 1:
-    raise ValueError(f'block={block}: give 1 or more')
-  if not len(x):
-    raise ValueError('x holds no example: give at least one')
-  num_blocks = -(-len(x) // block)
-  rows = np.arange(num_blocks * block).reshape(num_blocks, block)
-  return np.asarray(x)[np.minimum(rows, len(x) - 1)], rows < len(x)

@@ -144,19 +144,3 @@ def test_a_closed_prefetch_computes_no_further():
 def test_prefetch_depth_is_checked_at_once():
   with pytest.raises(ValueError, match='depth=0'):
     batches.prefetch(abs, [1], depth=0)
-
-
-@pytest.mark.parametrize('num_examples', [1, 4, 5, 8])
-def test_blocks_hold_every_example_once(num_examples):
-  x = np.arange(2 * num_examples).reshape(num_examples, 2)
-  blocks, mask = batches.pad_blocks(x, 4)
-  assert blocks.shape == (-(-num_examples // 4), 4, 2) and mask.shape == blocks.shape[:2]
-  np.testing.assert_array_equal(blocks[mask], x)
-  assert (blocks[~mask] == x[-1]).all()
-
-
-def test_blocks_of_nothing_are_refused():
-  with pytest.raises(ValueError, match='no example'):
-    batches.pad_blocks(np.zeros((0, 2)), 4)
-  with pytest.raises(ValueError, match='block=0'):
-    batches.pad_blocks(np.zeros((3, 2)), 0)
