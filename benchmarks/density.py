@@ -17,8 +17,9 @@ import time
 
 import numpy as np
 
-ROUNDS = 3
-REPEATS = 3  # timed calls of a case in one round, after one that is not
+ROUNDS = 2
+REPEATS = 3  # timed calls of a case in one round, after one that is not; fewer if they take longer than
+PATIENCE = 10.0  # seconds
 
 
 def gaussian_data(num=50_000, dim=16, clusters=10):
@@ -188,12 +189,12 @@ SWEEPS = {
 }
 
 
-def measure(prepare, repeats=REPEATS):
+def measure(prepare):
   """The least seconds of a few calls."""
   function = prepare()
   function()
   times = []
-  for _ in range(repeats):
+  while len(times) < REPEATS and sum(times) < PATIENCE:
     start = time.perf_counter()
     function()
     times.append(time.perf_counter() - start)

@@ -85,18 +85,21 @@ def log_prob(params: Factors, x: Array) -> Array:
   The Mahalanobis distance is taken as ``|x - mu - W z|^2 / psi + |z|^2`` at the posterior mean z. That is the same by
   the identity of Woodbury, but a sum of squares where that is a difference, and float32 needs it so.
   """
+  variance = _noise_variance(params)
+  log_variance = jnp.log(variance)
 
-  def value(x, observed, found):
+  def value(x, observed, found, log_det, dim):
     residual = observed * (x - params.origin - params.offset - found.mean @ params.loadings.T)
-    variance = _noise_variance(params)
     distance = (residual**2 / variance).sum(-1) + (found.mean**2).sum(-1)
-    log_det = observed @ jnp.log(variance) + 2 * jnp.log(jnp.diagonal(found.factor, axis1=-2, axis2=-1)).sum(-1)
-    return -0.5 * (distance + log_det + observed.sum(-1) * LOG_2_PI)
+    log_det += 2 * jnp.log(jnp.diagonal(found.factor, axis1=-2, axis2=-1)).sum(-1)
+    return -0.5 * (distance + log_det + dim * LOG_2_PI)
 
   return missing.choose(
     x,
-    lambda x: value(x, jnp.ones_like(x), posterior(params, x)),
-    lambda x, observed: value(x, observed, posterior_with_gaps(params, x, observed)),
+    lambda x: value(x, 1, posterior(params, x), log_variance.sum(), x.shape[-1]),
+    lambda x, observed: value(
+      x, observed, posterior_with_gaps(params, x, observed), observed @ log_variance, observed.sum(-1)
+    ),
   )
 
 

@@ -17,8 +17,8 @@ def split(x: Array) -> tuple[Array, Array]:
 def choose(x: Array, complete: Callable[[Array], Array], incomplete: Callable[[Array, Array], Array]):
   """``complete(x)`` if no value of ``x`` is NaN, otherwise ``incomplete(*split(x))``.
 
-  The choice is made while the program runs, so data without gaps never pays for the general case. (A ``vmap`` over
-  ``x`` computes both; a ``vmap`` over parameters does not.)
+  The choice is made while the program runs, so data without gaps never pay for the general case. A ``vmap`` over ``x``
+  computes both; one over parameters does not, as long as nothing of them has entered ``x``.
   """
   filled, observed = split(x)
   return jax.lax.cond(jnp.all(observed > 0), lambda: complete(filled), lambda: incomplete(filled, observed))

@@ -94,21 +94,23 @@ class Full(_Gaussian):
   def log_prob(self, components: Gaussians, x: Array) -> Array:
     """``[N, K]``."""
     return missing.choose(
-      x - components.origin,
-      lambda x: _dense_log_prob(components, x),
-      lambda x, observed: _gappy_log_prob(components, x, observed),
+      x,
+      lambda x: _dense_log_prob(components, x - components.origin),
+      lambda x, observed: _gappy_log_prob(components, x - components.origin, observed),
     )
 
   def statistics(self, components: Gaussians, x: Array, responsibilities: Array):
     """Sums of r E[x] ``[K, D]`` and r E[x x^T] ``[K, D, D]``, x counted from the origin."""
 
     def complete(x):
+      x = x - components.origin
       weighted = responsibilities.T[:, :, None] * x
       return weighted.sum(1), jnp.einsum('kni,nj->kij', weighted, x)
 
-    return missing.choose(
-      x - components.origin, complete, lambda x, observed: _gappy_moments(components, x, observed, responsibilities)
-    )
+    def incomplete(x, observed):
+      return _gappy_moments(components, x - components.origin, observed, responsibilities)
+
+    return missing.choose(x, complete, incomplete)
 
   def maximize(self, components: Gaussians, statistics, mass: Array) -> Gaussians:
     """Weighted means and covariances."""
@@ -161,26 +163,28 @@ class Tied(Full):
 
     def complete(x):
       inverse = _inverse(components.scale)
-      whitened = x @ inverse.T
+      whitened = (x - components.origin) @ inverse.T
       centres = components.offsets @ inverse.T
       distances = ((whitened[:, None] - centres) ** 2).sum(-1)
       return -0.5 * distances - _log_det(components.scale) - 0.5 * x.shape[-1] * LOG_2_PI
 
-    return missing.choose(
-      x - components.origin, complete, lambda x, observed: _gappy_log_prob(_untie(components), x, observed)
-    )
+    def incomplete(x, observed):
+      return _gappy_log_prob(_untie(components), x - components.origin, observed)
+
+    return missing.choose(x, complete, incomplete)
 
   def statistics(self, components: Gaussians, x: Array, responsibilities: Array):
     """Sums of r E[x] ``[K, D]`` and, over all components, of r E[x x^T] ``[D, D]``."""
 
     def incomplete(x, observed):
-      first, second = _gappy_moments(_untie(components), x, observed, responsibilities)
+      first, second = _gappy_moments(_untie(components), x - components.origin, observed, responsibilities)
       return first, second.sum(0)
 
     def complete(x):
+      x = x - components.origin
       return responsibilities.T @ x, (responsibilities.sum(1, keepdims=True) * x).T @ x
 
-    return missing.choose(x - components.origin, complete, incomplete)
+    return missing.choose(x, complete, incomplete)
 
   def maximize(self, components: Gaussians, statistics, mass: Array) -> Gaussians:
     """Weighted means and the pooled covariance within components; the prior counts once per component."""

@@ -378,6 +378,15 @@ def test_float32_survives_data_far_from_zero(name):
   np.testing.assert_allclose(losses(x + 2.0**14)['loss'], losses(x)['loss'], atol=0.02)
 
 
+def test_many_examples_and_dimensions_in_one_block_have_the_density_of_a_few():
+  # XLA for CPU once answered 1e30 to a product with a matrix of ones, from about a thousand examples on.
+  x = jax.random.normal(jax.random.key(0), (1297, 64))
+  mixture = Mixture(LowRank(5), 20, block_size=2000)
+  params = jax.jit(mixture.init)(jax.random.key(1), Batch(x))
+  log_prob = jax.jit(mixture.log_prob)
+  np.testing.assert_allclose(log_prob(params, x)[:50], log_prob(params, x[:50]), rtol=1e-4)
+
+
 def test_a_component_that_lost_its_data_stays_finite_and_where_it_was():
   x = jnp.asarray(examples('full'), jnp.float32)
   mixture = Mixture(Full(), 2)
