@@ -35,7 +35,7 @@ def select_bandwidth(
   estimator: KernelDensity,
   shape: str = 'diagonal',
   *,
-  num_steps: int = 100,
+  num_steps: int = 200,
   learning_rate: float = 0.1,
   block_size: int = BLOCK_SIZE,
 ) -> tuple[KernelDensity, Array]:
