@@ -8,7 +8,6 @@ data of another kind: noise, inverted images, shuffled features, and any other d
   python -m experiments.classifier --model=bernoulli_naive_bayes
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -105,13 +104,12 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   model = make_classifier(flags, data.train.x.shape[1], dataset.num_classes)
   joint = likelihood.evaluator(_scores(model), block_size=1000)
 
-  @functools.cache
-  def fit():
-    return jax.device_get(model.calibrate(model.init(jax.random.key(0), data.train), data.valid.x, flags.quantile))
+  # Here and not in ``init``, which is traced: there the whole training set would be a constant of the program.
+  fitted = jax.device_get(model.calibrate(model.init(jax.random.key(0), data.train), data.valid.x, flags.quantile))
 
   def init(key, batch):
     del key, batch
-    return TrainState(jnp.int32(0), fit(), (), {}, ())
+    return TrainState(jnp.int32(0), jax.tree.map(jnp.asarray, fitted), (), {}, ())
 
   def step(key, state, batch):
     del key
