@@ -21,8 +21,8 @@ Example:
   >>> found = pca.principal_components(x, 1)
   >>> pca.project(found, x).shape
   (1000, 1)
-  >>> float(pca.explained_variance_ratio(found)[0].round(1))
-  0.8
+  >>> f'{pca.explained_variance_ratio(found)[0]:.1f}'
+  '0.8'
   >>> params = pca.probabilistic(found)
   >>> factor_analysis.log_prob(params, x).shape
   (1000,)
