@@ -65,6 +65,12 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   number('sparsity_target', 0.1, 'Wanted mean activity of the hidden units.', 1)
   choice('binarise', BINARISE, 'How grey data become binary: at one half, at random once or at every step, not.')
   absl_flags.DEFINE_string(
+    'score_on',
+    None,
+    'Data set whose valid and test examples are scored in place of those of --dataset.',
+    flag_values=flags,
+  )
+  absl_flags.DEFINE_string(
     'ais_betas',
     '10000',
     "Steps of the final bracket: a number, or 'salakhutdinov' for 14,500.",
@@ -107,10 +113,17 @@ def prepare(machine: rbm.RBM, flags: absl_flags.FlagValues, dataset: datasets.Da
   With --binarise=stochastic the training set is drawn anew at every step; valid and test once, as with static.
   """
   grey = dataset
+  if flags.score_on:
+    scored = datasets.load(flags.score_on, data_dir=flags.data_dir)
+    if scored.shape != dataset.shape or scored.kind != 'binary' or type(machine) is not rbm.RBM:
+      raise ValueError(
+        f'score_on={flags.score_on} is {scored.kind} of shape {scored.shape}; give binary data of shape {dataset.shape}'
+      )
   if dataset.kind == 'grey' and type(machine) is rbm.RBM:
     method = 'static' if flags.binarise == 'stochastic' else flags.binarise
     dataset = transforms.binarise(dataset, method, jax.random.key(0))
-  splits = [split.x.reshape(len(split.x), -1) for split in (dataset.train, dataset.valid, dataset.test)]
+  held_out = scored if flags.score_on else dataset
+  splits = [split.x.reshape(len(split.x), -1) for split in (dataset.train, held_out.valid, held_out.test)]
   if isinstance(machine, visible.GaussianRBM):
     fitted = transforms.fit_standardisation(splits[0])
     return Data(*(np.asarray(transforms.standardise(fitted, x)[0]) for x in splits), _as_float)
@@ -259,7 +272,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     draw=lambda key, state, folder: draw(machine, data, dataset, key, state, folder),
     sample=sample,
     best_metric='valid/log_prob',
-    published=PUBLISHED.get(flags.dataset, ()),
+    published=PUBLISHED.get(flags.score_on or flags.dataset, ()),
   )
 
 
