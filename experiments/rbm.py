@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import flags as absl_flags
@@ -67,7 +66,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_string(
     'score_on',
     None,
-    'Data set whose valid and test examples are scored in place of those of --dataset.',
+    'Data set whose held-out examples are scored instead of the own ones.',
     flag_values=flags,
   )
   absl_flags.DEFINE_string(
@@ -105,6 +104,11 @@ class Data(NamedTuple):
   valid: np.ndarray
   test: np.ndarray
   transform: Callable  # (key, x) -> x
+  levels: int = 2  # of the training set as it is stored; grey if it is drawn anew at every step
+
+  def expected(self) -> jax.Array:
+    """The training set as the transform gives it in expectation."""
+    return transforms.to_float(self.train) if self.levels == 2 else transforms.to_unit(self.train, self.levels)
 
 
 def prepare(machine: rbm.RBM, flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Data:
@@ -129,7 +133,7 @@ def prepare(machine: rbm.RBM, flags: absl_flags.FlagValues, dataset: datasets.Da
     return Data(*(np.asarray(transforms.standardise(fitted, x)[0]) for x in splits), _as_float)
   if grey is not dataset and flags.binarise == 'stochastic':
     train = grey.train.x.reshape(len(grey.train.x), -1)
-    return Data(train, *splits[1:], lambda key, x: transforms.stochastic_binarise(key, x, grey.levels))
+    return Data(train, *splits[1:], lambda key, x: transforms.stochastic_binarise(key, x, grey.levels), grey.levels)
   return Data(*splits, _as_float)
 
 
@@ -140,7 +144,7 @@ def _as_float(key, x):
 
 def make_algorithm(machine, data: Data, flags: absl_flags.FlagValues, num_steps: int, axis_name: str | None):
   """The negative phase, the optimiser and the rule that the flags ask for."""
-  train = jnp.asarray(_as_float(None, data.train))
+  train = data.expected()
   num_chains = flags.num_chains or flags.batch_size
   if flags.method == 'tempered':
     betas = tempering.ladder(flags.num_temperatures)
@@ -180,7 +184,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   data = prepare(machine, flags, dataset)
   betas = partition.temperatures(int(flags.ais_betas) if flags.ais_betas.isdigit() else flags.ais_betas)
   plan = cli.make_plan(flags, len(data.train))
-  base = _base(machine, jnp.asarray(_as_float(None, data.train)))
+  base = _base(machine, data.expected())
   exact = machine.tractable
 
   def apply(params, method, *args):
@@ -194,6 +198,8 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     return found
 
   evaluate_numbers = likelihood.evaluator(numbers, block_size=1000)
+  seen = data.train[:: max(len(data.train) // len(data.valid), 1)]  # of the size of the validation set, or so
+  seen = np.asarray(data.transform(jax.random.key(flags.seed), seen))
 
   @jax.jit
   def log_z(params, key):
@@ -204,7 +210,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
 
   def evaluate(step, state):
     params = as_variables(state.variables).params
-    train = evaluate_numbers(params, data.train[:: max(len(data.train) // len(data.valid), 1)])
+    train = evaluate_numbers(params, seen)
     valid = evaluate_numbers(params, data.valid)
     found = {f'valid/{name}': mean.mean for name, mean in valid.items()}
     found['valid/free_energy_gap'] = valid['free_energy'].mean - train['free_energy'].mean
