@@ -10,6 +10,7 @@ import optax
 
 from gm_jax.base import Algorithm, Batch, Model
 from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
+from gm_jax.density import factor_analysis, gaussian, histogram, kernel, mixture, mixture_discrete, mixture_gaussian
 from gm_jax.training import rules
 
 
@@ -18,12 +19,12 @@ class Row(NamedTuple):
 
   name: str
   model: Model
-  make: Callable[[str | None], Algorithm]  # (axis name of devices) -> algorithm
+  make: Callable[[str | None], Algorithm] | None  # (axis name of devices) -> algorithm; None if fitted in closed form
   batch: Batch  # of an even number of examples
   states: np.ndarray | None = None  # all values of x, where they can be counted
   grid: tuple[np.ndarray, float] | None = None  # points and the volume of a cell, where x is real
-  deterministic: bool = False  # whether a step draws random numbers
-  falls: bool = True  # whether the learning rule lowers the mean of -log_prob
+  deterministic: bool = False  # whether a step draws no random numbers
+  fixed: tuple[str, ...] = ()  # parameters that are chosen at the start and stay
   num_steps: int = 60
 
 
@@ -41,11 +42,19 @@ def square(low: float, high: float, num: int) -> tuple[np.ndarray, float]:
 
 PATTERNS = Batch(np.tile(np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1]], np.float32), (8, 1)))
 CATEGORIES = Batch(np.tile(np.array([[0, 2, 1], [1, 1, 1], [2, 0, 0]], np.float32), (8, 1)))
+INTEGERS = Batch(CATEGORIES.x.astype(np.int32))
 CLUSTERS = Batch(
   np.asarray(
     jax.random.normal(jax.random.key(0), (24, 2)) * 0.3 + jnp.tile(jnp.array([[1.0, -1.0], [-1.0, 1.0]]), (12, 1))
   )
 )
+
+
+def cells(x: np.ndarray, num: int) -> tuple[np.ndarray, float]:
+  """The middles of ``num`` cells a side over the range of the data, and the area of a cell."""
+  low, high = x.min(0), x.max(0)
+  sides = [a + (b - a) * (np.arange(num, dtype=np.float32) + 0.5) / num for a, b in zip(low, high, strict=True)]
+  return np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2), float(np.prod((high - low) / num))
 
 
 def learn(machine, negative, batch, learning_rate=0.1, **kwargs):
@@ -65,6 +74,15 @@ def fast(machine, batch):
   def make(axis_name):
     objective = contrastive.objective(machine, contrastive.persistent(num_chains=8), data=batch.x)
     return rules.descent(*objective, contrastive.fast_weights(optax.sgd(0.1), 0.05), axis_name=axis_name)
+
+  return make
+
+
+def em(model):
+  """Expectation-maximisation for a model that has the two steps."""
+
+  def make(axis_name):
+    return rules.expectation_maximization(model.init, model.e_step, model.m_step, axis_name=axis_name)
 
   return make
 
@@ -92,4 +110,51 @@ def rows() -> list[Row]:
       'categorical rbm', rbm.as_model(category), learn(category, contrastive.persistent(8), CATEGORIES), CATEGORIES,
       triples,
     ),
+    *density_rows(triples),
   ]  # fmt: skip
+
+
+def density_rows(triples: np.ndarray) -> list[Row]:
+  """Mixtures, factor analysis, and what is fitted in closed form."""
+  plane = square(-8, 8, 321)
+  triples, prior = triples.astype(np.int32), 0.02
+  families = {
+    'full': mixture_gaussian.Full(prior=prior),
+    'tied': mixture_gaussian.Tied(prior=prior),
+    'diagonal': mixture_gaussian.Diagonal(prior=prior),
+    'spherical': mixture_gaussian.Spherical(prior=prior),
+  }
+  gaussians = {name: mixture.Mixture(family, 2, start='random') for name, family in families.items()}
+  bernoulli = mixture.Mixture(mixture_discrete.Bernoulli(prior=prior), 2, start='random')
+  categorical = mixture.Mixture(mixture_discrete.Categorical(3, prior=prior), 2, start='random')
+  factors = factor_analysis.FactorAnalysis(1)
+  return [
+    *(
+      Row(
+        f'mixture of gaussians, {name}',
+        one.model(),
+        em(one),
+        CLUSTERS,
+        grid=plane,
+        deterministic=True,
+        fixed=('origin',),
+      )
+      for name, one in gaussians.items()
+    ),
+    Row('mixture of bernoullis', bernoulli.model(), em(bernoulli), PATTERNS, bits(4), deterministic=True),
+    Row('mixture of categoricals', categorical.model(), em(categorical), INTEGERS, triples, deterministic=True),
+    Row(
+      'factor analysis',
+      factors.model(),
+      em(factors),
+      CLUSTERS,
+      grid=plane,
+      deterministic=True,
+      fixed=('origin', 'offset'),
+    ),
+    Row('gaussian', gaussian.gaussian(2), None, CLUSTERS, grid=plane),
+    Row('bernoulli', gaussian.bernoulli(4), None, PATTERNS, bits(4)),
+    Row('categorical', gaussian.categorical(3, 3), None, INTEGERS, triples),
+    Row('kernel density', kernel.model(), None, CLUSTERS, grid=plane),
+    Row('histogram', histogram.model(4), None, CLUSTERS, grid=cells(CLUSTERS.x, 40)),
+  ]
