@@ -105,6 +105,16 @@ def as_variables(initial: Params | Variables) -> Variables:
   return initial if isinstance(initial, Variables) else Variables(initial)
 
 
+def refuse_context(context: Any) -> None:
+  """For the functions of a model of p(x) alone.
+
+  Raises:
+    ValueError: if ``context`` is given.
+  """
+  if context is not None:
+    raise ValueError('context is given, but this model has no conditions: leave context=None')
+
+
 def bind(module: nn.Module, method: str) -> Callable:
   """The method of a Flax module as a pure function ``(params, *args, **kwargs)``.
 

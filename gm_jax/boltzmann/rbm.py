@@ -36,7 +36,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gm_jax.base import Array, Key, Model, Params, pure
+from gm_jax.base import Array, Key, Model, Params, pure, refuse_context
 from gm_jax.boltzmann import gibbs, partition
 from gm_jax.likelihoods import sample_bernoulli, softplus
 
@@ -196,7 +196,7 @@ class RBM(nn.Module):
 
   def decode(self, z: Array, *, context=None) -> Array:
     """The visible means of hidden states or means ``[..., H]``."""
-    _refuse_context(context)
+    refuse_context(context)
     return self.visible_mean(z)
 
   # Sampling.
@@ -208,7 +208,7 @@ class RBM(nn.Module):
 
   def sample(self, key: Key, num: int, *, context=None) -> Array:
     """``[num, D]`` ends of independent chains after ``burn_in`` sweeps."""
-    _refuse_context(context)
+    refuse_context(context)
     start_key, chain_key = jax.random.split(key)
     return gibbs.block_gibbs(*self._draws(), chain_key, self.start(start_key, num), self.burn_in)
 
@@ -260,7 +260,7 @@ class RBM(nn.Module):
     return kernel, jnp.stack([zeros(self.visible_bias), self.visible_bias], axis=1)
 
   def _check(self, x: Array, context):
-    _refuse_context(context)
+    refuse_context(context)
     if x.shape[-1] != self.num_visible:
       raise ValueError(f'x.shape={x.shape}: the last axis must be num_visible={self.num_visible}; flatten images first')
 
@@ -297,8 +297,3 @@ def _site_log_prob(logits: Array, kernel: Array, bias: Array, state: Array) -> A
   without = logits[..., None, :] - jnp.take_along_axis(kernel, index, axis=-2)
   log_weights = bias + jnp.sum(softplus(without + kernel), axis=-1)
   return jnp.take_along_axis(nn.log_softmax(log_weights), state[..., None], axis=-1)[..., 0]
-
-
-def _refuse_context(context):
-  if context is not None:
-    raise ValueError('context given, but this machine models p(x) alone: leave context=None')

@@ -37,7 +37,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve, solve_triangular
 
-from gm_jax.base import Array, Batch, Key, Model
+from gm_jax.base import Array, Batch, Key, Model, refuse_context
 from gm_jax.density import missing
 
 LOG_2_PI = math.log(2 * math.pi)
@@ -267,18 +267,18 @@ class FactorAnalysis:
 
 
 def _log_prob(params, x, *, context=None):
-  _refuse(context)
+  refuse_context(context)
   with jax.default_matmul_precision('highest'):
     return log_prob(params, x.reshape(-1, x.shape[-1])).reshape(x.shape[:-1])
 
 
 def _sample(params, key, num, *, context=None):
-  _refuse(context)
+  refuse_context(context)
   return sample(params, key, num)
 
 
 def _encode(params, x, *, context=None):
-  _refuse(context)
+  refuse_context(context)
   rows = x.reshape(-1, x.shape[-1])
   with jax.default_matmul_precision('highest'):
     mean = missing.choose(
@@ -290,19 +290,14 @@ def _encode(params, x, *, context=None):
 
 
 def _decode(params, z, *, context=None):
-  _refuse(context)
+  refuse_context(context)
   return decode(params, z)
 
 
 def _complete(params, key, x, observed, *, context=None):
-  _refuse(context)
+  refuse_context(context)
   gappy = jnp.where(observed, x, jnp.nan).reshape(-1, x.shape[-1])
   return complete(params, key, gappy).reshape(x.shape)
-
-
-def _refuse(context):
-  if context is not None:
-    raise ValueError('context is given, but this model has no conditions; weights of examples are for e_step alone')
 
 
 def _noise_variance(params: Factors) -> Array:

@@ -37,7 +37,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
-from gm_jax.base import Array, Model, Params, pure
+from gm_jax.base import Array, Model, Params, pure, refuse_context
 
 COVARIANCES = ('full', 'diagonal', 'spherical')
 
@@ -66,17 +66,18 @@ class Gaussian(nn.Module):
     if self.covariance == 'full':
       self.lower = self.param('lower', zeros, (d, d))  # only what lies under the diagonal counts
 
-  def __call__(self, x: Array) -> Array:
+  def __call__(self, x: Array, *, context: Array | None = None) -> Array:
     """The same as ``log_prob``."""
-    return self.log_prob(x)
+    return self.log_prob(x, context=context)
 
   def scale_tril(self) -> Array:
     """L [D, D], the lower triangular square root of the covariance."""
     diagonal = jnp.diag(jnp.broadcast_to(jnp.exp(self.log_scale), (self.num_features,)))
     return jnp.tril(self.lower, -1) + diagonal if self.covariance == 'full' else diagonal
 
-  def log_prob(self, x: Array) -> Array:
+  def log_prob(self, x: Array, *, context: Array | None = None) -> Array:
     """Log p(x) = -|L^-1 (x - mean)|^2 / 2 - log|L| - (D / 2) log 2 pi, in nats; [..., D] to [...]."""
+    refuse_context(context)
     d = self.num_features
     x = jnp.asarray(x) - self.mean
     if self.covariance == 'full':
@@ -86,17 +87,19 @@ class Gaussian(nn.Module):
     log_det = jnp.sum(jnp.broadcast_to(self.log_scale, (d,)))
     return -0.5 * jnp.sum(noise**2, -1) - log_det - 0.5 * d * math.log(2 * math.pi)
 
-  def sample(self, key: Array, num: int) -> Array:
+  def sample(self, key: Array, num: int, *, context: Array | None = None) -> Array:
     """``num`` draws [num, D] of mean + L noise."""
+    refuse_context(context)
     noise = jax.random.normal(key, (num, self.num_features), self.mean.dtype)
     return self.mean + noise @ self.scale_tril().T
 
-  def complete(self, key: Array, x: Array, observed: Array) -> Array:
+  def complete(self, key: Array, x: Array, observed: Array, *, context: Array | None = None) -> Array:
     """Draws what is not ``observed`` (boolean, as x [..., D]) from its conditional given what is.
 
     By Matheron's rule: with s a draw of the joint, S the covariance and o the observed features, the completion is
     s + S_:o S_oo^-1 (x_o - s_o), which leaves what is observed as it is.
     """
+    refuse_context(context)
     d = self.num_features
     x, observed = jnp.broadcast_arrays(jnp.asarray(x, self.mean.dtype), jnp.asarray(observed, bool))
     rows, masks = x.reshape(-1, d), observed.reshape(-1, d)
@@ -120,21 +123,24 @@ class Bernoulli(nn.Module):
     """Creates the parameters."""
     self.logits = self.param('logits', nn.initializers.zeros, (self.num_features,))
 
-  def __call__(self, x: Array) -> Array:
+  def __call__(self, x: Array, *, context: Array | None = None) -> Array:
     """The same as ``log_prob``."""
-    return self.log_prob(x)
+    return self.log_prob(x, context=context)
 
-  def log_prob(self, x: Array) -> Array:
+  def log_prob(self, x: Array, *, context: Array | None = None) -> Array:
     """Log p(x) = sum_d x_d log p_d + (1 - x_d) log(1 - p_d) in nats; [..., D] of 0 and 1 to [...]."""
+    refuse_context(context)
     return x @ self.logits - jnp.sum(jax.nn.softplus(self.logits))
 
-  def sample(self, key: Array, num: int) -> Array:
+  def sample(self, key: Array, num: int, *, context: Array | None = None) -> Array:
     """``num`` draws [num, D] of zeros and ones."""
+    refuse_context(context)
     shape = (num, self.num_features)
     return jax.random.bernoulli(key, jax.nn.sigmoid(self.logits), shape).astype(self.logits.dtype)
 
-  def complete(self, key: Array, x: Array, observed: Array) -> Array:
+  def complete(self, key: Array, x: Array, observed: Array, *, context: Array | None = None) -> Array:
     """Draws what is not ``observed`` (boolean, as x [..., D]); the features are independent."""
+    refuse_context(context)
     x, observed = jnp.broadcast_arrays(x, observed)
     return jnp.where(observed, x, self.sample(key, x.size // self.num_features).reshape(x.shape))
 
@@ -149,23 +155,26 @@ class Categorical(nn.Module):
     """Creates the parameters."""
     self.logits = self.param('logits', nn.initializers.zeros, (self.num_features, self.num_categories))
 
-  def __call__(self, x: Array) -> Array:
+  def __call__(self, x: Array, *, context: Array | None = None) -> Array:
     """The same as ``log_prob``."""
-    return self.log_prob(x)
+    return self.log_prob(x, context=context)
 
-  def log_prob(self, x: Array) -> Array:
+  def log_prob(self, x: Array, *, context: Array | None = None) -> Array:
     """Log p(x) = sum_d log p_d(x_d) in nats; integers [..., D] to [...], and minus infinity outside 0 .. K-1."""
+    refuse_context(context)
     x = jnp.asarray(x, jnp.int32)
     table = jax.nn.log_softmax(self.logits)
     taken = table[jnp.arange(self.num_features), jnp.clip(x, 0, self.num_categories - 1)]
     return jnp.sum(jnp.where((x >= 0) & (x < self.num_categories), taken, -jnp.inf), -1)
 
-  def sample(self, key: Array, num: int) -> Array:
+  def sample(self, key: Array, num: int, *, context: Array | None = None) -> Array:
     """``num`` draws [num, D] of integers."""
+    refuse_context(context)
     return jax.random.categorical(key, self.logits, shape=(num, self.num_features))
 
-  def complete(self, key: Array, x: Array, observed: Array) -> Array:
+  def complete(self, key: Array, x: Array, observed: Array, *, context: Array | None = None) -> Array:
     """Draws what is not ``observed`` (boolean, as x [..., D]); the features are independent."""
+    refuse_context(context)
     x, observed = jnp.broadcast_arrays(x, observed)
     return jnp.where(observed, x, self.sample(key, x.size // self.num_features).reshape(x.shape))
 

@@ -33,7 +33,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gm_jax.base import Array, Key, Model
+from gm_jax.base import Array, Key, Model, refuse_context
 from gm_jax.density.pairwise import check_points, check_positive, check_queries
 
 MOST_CELLS = 2**26
@@ -108,19 +108,21 @@ def model(
   return Model(init=lambda key, batch: fit(batch.x, bins, width=width, origin=origin), log_prob=log_prob, sample=sample)
 
 
-def log_prob(estimator: Histogram, x: Array) -> Array:
+def log_prob(estimator: Histogram, x: Array, *, context: Array | None = None) -> Array:
   """Log p(x) in nats, [..., D] to [...]; minus infinity in an empty cell and outside the grid.
 
   Raises:
-    ValueError: if x has another number of features than the grid.
+    ValueError: if x has another number of features than the grid, or there is a context.
   """
+  refuse_context(context)
   queries = check_queries(x, estimator.low[None])
   cell, inside = _locate(estimator.low, estimator.width, estimator.log_density.shape, queries)
   return jnp.where(inside, estimator.log_density[cell], -jnp.inf).reshape(jnp.shape(x)[:-1])
 
 
-def sample(estimator: Histogram, key: Key, num: int) -> Array:
+def sample(estimator: Histogram, key: Key, num: int, *, context: Array | None = None) -> Array:
   """``num`` draws [num, D]: a cell by its weight, then uniform in it."""
+  refuse_context(context)
   cell_key, place_key = jax.random.split(key)
   shape = estimator.log_density.shape
   cell = jax.random.categorical(cell_key, estimator.log_density.reshape(-1), shape=(num,))

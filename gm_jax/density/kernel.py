@@ -39,7 +39,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gm_jax.base import Array, Key, Model
+from gm_jax.base import Array, Key, Model, refuse_context
 from gm_jax.density.gaussian import floored_cholesky
 from gm_jax.density.kernel_shapes import KERNELS, Kernel, log_normaliser, log_profile, log_variance, sample_kernel
 from gm_jax.density.pairwise import BLOCK_SIZE, check_points, check_positive, check_queries, split, squared_distance
@@ -125,17 +125,21 @@ def model(bandwidth: str | float | Array = 'scott', *, kernel: str = 'gaussian',
   )
 
 
-def log_prob(estimator: KernelDensity, x: Array, *, block_size: int = BLOCK_SIZE) -> Array:
+def log_prob(
+  estimator: KernelDensity, x: Array, *, block_size: int = BLOCK_SIZE, context: Array | None = None
+) -> Array:
   """Log p(x) in nats, [..., D] to [...]; minus infinity outside the support of a compact kernel.
 
   Args:
     estimator: from ``fit``.
     x: queries.
     block_size: queries and points per tile; memory is a few times its square.
+    context: must be None.
 
   Raises:
-    ValueError: if x has another number of features than the points, or ``block_size`` is below 1.
+    ValueError: if x has another number of features than the points, ``block_size`` is below 1, or there is a context.
   """
+  refuse_context(context)
   queries = check_queries(x, estimator.points)
   return _log_sum(estimator, queries, block_size).reshape(jnp.shape(x)[:-1])
 
@@ -164,8 +168,9 @@ def leave_one_out(estimator: KernelDensity, index: Array | None = None, *, block
   return log_sum - jnp.log1p(-jnp.exp(estimator.log_weights[index]))
 
 
-def sample(estimator: KernelDensity, key: Key, num: int) -> Array:
+def sample(estimator: KernelDensity, key: Key, num: int, *, context: Array | None = None) -> Array:
   """``num`` draws [num, D]: a point by its weight, and a step from it by the kernel."""
+  refuse_context(context)
   choice_key, step_key = jax.random.split(key)
   index = jax.random.categorical(choice_key, estimator.log_weights, shape=(num,))
   step = sample_kernel(estimator.kernel, step_key, num, estimator.points.shape[1]).astype(estimator.points.dtype)

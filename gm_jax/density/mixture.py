@@ -35,7 +35,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from gm_jax.base import Algorithm, Array, Batch, Extra, Key, Metrics, Model, TrainState
+from gm_jax.base import Algorithm, Array, Batch, Extra, Key, Metrics, Model, TrainState, refuse_context
 from gm_jax.density import mixture_starts
 
 Components = Any
@@ -163,12 +163,12 @@ class Mixture:
 
   def log_prob(self, params: Parameters, x: Array, *, context: Array | None = None) -> Array:
     """Log p(x) of what is observed in ``x``, in nats, ``[..., D] -> [...]``."""
-    _refuse(context)
+    refuse_context(context)
     return jax.nn.logsumexp(self.log_joint(params, x), axis=-1)
 
   def responsibilities(self, params: Parameters, x: Array, *, context: Array | None = None) -> Array:
     """p(k | x), ``[..., D] -> [..., K]``."""
-    _refuse(context)
+    refuse_context(context)
     return jax.nn.softmax(self.log_joint(params, x), axis=-1)
 
   def conditional_log_prob(self, params: Parameters, x: Array, observed: Array) -> Array:
@@ -178,14 +178,14 @@ class Mixture:
 
   def sample(self, params: Parameters, key: Key, num: int, *, context: Array | None = None) -> Array:
     """``num`` independent draws, ``[num, D]``."""
-    _refuse(context)
+    refuse_context(context)
     which_key, key = jax.random.split(key)
     which = jax.random.categorical(which_key, params.logits, shape=(num,))
     return self.family.sample(params.components, key, which)
 
   def complete(self, params: Parameters, key: Key, x: Array, observed: Array, *, context: Array | None = None) -> Array:
     """Draws the values of ``x`` ``[..., D]`` that are not ``observed`` (a mask) given those that are."""
-    _refuse(context)
+    refuse_context(context)
     x = jnp.where(observed, self.family.data(x), self.family.missing)
     which_key, key = jax.random.split(key)
     which = jax.random.categorical(which_key, self.log_joint(params, x))
@@ -286,10 +286,3 @@ def _blocks(x: Array, size: int) -> Array:
   """``[N, ...] -> [blocks, size, ...]``, the end filled with zeros."""
   padded = jnp.pad(x, [(0, -len(x) % size)] + [(0, 0)] * (x.ndim - 1))
   return padded.reshape(-1, size, *x.shape[1:])
-
-
-def _refuse(context):
-  if context is not None:
-    raise ValueError(
-      'context is given, but a mixture has no conditions; weights of examples are for e_step and loss alone'
-    )

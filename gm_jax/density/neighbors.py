@@ -36,7 +36,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gm_jax.base import Array, Model
+from gm_jax.base import Array, Model, refuse_context
 from gm_jax.density.pairwise import BLOCK_SIZE, check_points, check_queries, split, squared_distance
 
 
@@ -76,17 +76,21 @@ def model(k: int) -> Model:
   return Model(init=lambda key, batch: fit(batch.x, k), log_prob=log_prob)
 
 
-def log_prob(estimator: NearestNeighbors, x: Array, *, block_size: int = BLOCK_SIZE) -> Array:
+def log_prob(
+  estimator: NearestNeighbors, x: Array, *, block_size: int = BLOCK_SIZE, context: Array | None = None
+) -> Array:
   """Log of the estimate in nats, [..., D] to [...]; not normalised (see above).
 
   Args:
     estimator: from ``fit``.
     x: queries.
     block_size: queries and points per tile; memory is a few times its square, and k numbers per query.
+    context: must be None.
 
   Raises:
-    ValueError: if x has another number of features than the points, or ``block_size`` is below 1.
+    ValueError: if x has another number of features than the points, ``block_size`` is below 1, or there is a context.
   """
+  refuse_context(context)
   num, d = estimator.points.shape
   log_volume = 0.5 * d * math.log(math.pi) - math.lgamma(0.5 * d + 1)
   squared = distances(estimator, x, block_size=block_size)[..., -1]
