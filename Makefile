@@ -9,7 +9,7 @@ demo: .venv/demo
 	$(BIN)/python -m experiments.rbm --workdir=runs/demo
 
 test: .venv/test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: .venv/test
 	$(BIN)/python -m pytest -q -m slow

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from gm_jax.base import Batch, Extra, pure
+from gm_jax.base import Batch, Extra, Variables, pure
 from gm_jax.training import rules
 
 
@@ -206,3 +206,29 @@ def test_a_step_under_pmap_equals_a_step_on_the_whole_batch(rule):
       found.params,
       expected.params,
     )
+
+
+def test_averaged_parameters_are_what_inference_sees_and_leave_the_learning_alone():
+  loss = lambda params, key, batch, state: (
+    jnp.sum((params - 1.0) ** 2),
+    Extra(stats={'seen': state.stats['seen'] + 1}),
+  )  # noqa: E731
+  init = lambda key, batch: Variables(jnp.array([4.0, -2.0]), {'seen': 0})  # noqa: E731
+  plain = rules.descent(init, loss, optax.sgd(0.2))
+  state, metrics = run(plain, jax.random.key(0), None, 5)
+  found, found_metrics = run(rules.averaged(plain, 0.3), jax.random.key(0), None, 5)
+  np.testing.assert_array_equal(found.params, state.params)
+  np.testing.assert_array_equal(found_metrics['loss'], metrics['loss'])
+  values = [np.array([4.0, -2.0])]
+  for _ in range(5):
+    values.append(values[-1] - 0.4 * (values[-1] - 1))
+  average = values[0]
+  for step, value in enumerate(values[1:], 1):
+    decay = min(0.3, step / (9 + step))
+    average = decay * average + (1 - decay) * value
+  params, stats, _ = found.variables
+  np.testing.assert_allclose(params, average, rtol=1e-6)
+  assert set(stats) == {'seen'}
+  assert int(stats['seen']) == 5
+  with pytest.raises(ValueError, match='decay=1'):
+    rules.averaged(plain, 1.0)
