@@ -2,8 +2,8 @@
 
   python benchmarks/loop.py
 
-An RBM learns by PCD-1 on synthetic binary data, once with 64 visible and 100 hidden units, whose step is short, and once
-with 784 and 500. The default of ``Plan.steps_per_dispatch`` is where the short one has levelled out.
+An RBM learns by PCD-1 on synthetic binary data, once with 64 visible and 100 hidden units, whose step is short, and
+once with 784 and 500. The default of ``Plan.steps_per_dispatch`` is where the short one has levelled out.
 """
 
 import time
@@ -26,7 +26,7 @@ def seconds_of(num_visible: int, num_hidden: int, num_steps: int, length: int) -
   algorithm = rules.descent(*contrastive.objective(machine, contrastive.persistent(100), data=x), optax.sgd(0.05))
   times = []
   plan = loop.Plan(2 * num_steps, 100, num_steps, 2 * num_steps, steps_per_dispatch=length)
-  evaluate = lambda step, state: times.append(time.perf_counter()) or {}  # noqa: E731
+  evaluate = lambda step, state: times.append(time.perf_counter()) or {}
   loop.train(algorithm, Batch(x), jax.random.key(0), plan, evaluate=evaluate)
   return times[1] - times[0]
 

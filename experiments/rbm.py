@@ -262,7 +262,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     if data.test.size * flags.num_hidden <= 1e9:
       exactly = likelihood.evaluator(lambda params, x: apply(params, 'pseudo_log_prob', x), block_size=1000)
       return exactly(params, data.test).score('exact')
-    estimate = lambda params, key, x: apply(params, 'pseudo_log_prob_estimate', key, x)  # noqa: E731
+    estimate = lambda params, key, x: apply(params, 'pseudo_log_prob_estimate', key, x)
     evaluate_estimate = likelihood.evaluator(estimate, block_size=1000, stochastic=True)
     return evaluate_estimate(params, data.test, key=key).score('estimate')
 
@@ -294,7 +294,7 @@ def _model_chains(state, num):
 def draw(machine, data: Data, dataset: datasets.Dataset, key, state, folder) -> list[cli.Picture]:
   """Samples, filters, a chain over time, completions; for data that are no images the means of data and samples."""
   params = as_variables(state.variables).params
-  call = lambda method: jax.jit(lambda *args: machine.apply({'params': params}, *args, method=method))  # noqa: E731
+  call = lambda method: jax.jit(lambda *args: machine.apply({'params': params}, *args, method=method))
   sample_key, trace_key, complete_key = jax.random.split(key, 3)
   samples = jax.jit(lambda key: machine.apply({'params': params}, key, 100, method='sample'))(sample_key)
   pictures = []
@@ -312,8 +312,8 @@ def draw(machine, data: Data, dataset: datasets.Dataset, key, state, folder) -> 
   height, width, channels = dataset.shape
   top = 1.0 if dataset.kind == 'binary' or type(machine) is rbm.RBM else dataset.levels - 1
   value_range = None if isinstance(machine, visible.GaussianRBM) else (0.0, float(top))
-  image = lambda x: np.asarray(x).reshape(*np.shape(x)[:-1], *dataset.shape)  # noqa: E731
-  mean_given = lambda v: call('visible_mean')(call('hidden_mean')(v))  # noqa: E731
+  image = lambda x: np.asarray(x).reshape(*np.shape(x)[:-1], *dataset.shape)
+  mean_given = lambda v: call('visible_mean')(call('hidden_mean')(v))
   smooth = mean_given if not isinstance(machine, visible.CategoricalRBM) else (lambda v: v)
 
   figure = plots.image_grid(image(smooth(samples)), value_range=value_range)
@@ -333,7 +333,7 @@ def draw(machine, data: Data, dataset: datasets.Dataset, key, state, folder) -> 
   @jax.jit
   def trace(key):
     start_key, chain_key = jax.random.split(key)
-    given = lambda method: lambda key, x: machine.apply({'params': params}, key, x, method=method)  # noqa: E731
+    given = lambda method: lambda key, x: machine.apply({'params': params}, key, x, method=method)
     begin = machine.apply({'params': params}, start_key, 6, method='start')
     return gibbs.block_gibbs_trace(given('sample_hidden'), given('sample_visible'), chain_key, begin, times[-1])
 

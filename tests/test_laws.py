@@ -69,7 +69,7 @@ def test_a_step_keeps_structure_shapes_and_types_and_is_traced_once(name):
 
   second = step(jax.random.key(0), first)
   third = step(jax.random.key(1), second)
-  form = lambda tree: jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.asarray(leaf).dtype), tree)  # noqa: E731
+  form = lambda tree: jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.asarray(leaf).dtype), tree)
   assert form(first) == form(second) == form(third)
   assert [int(state.step) for state in (first, second, third)] == [0, 1, 2]
   assert len(traces) == 1

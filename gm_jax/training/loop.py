@@ -253,7 +253,7 @@ def _dispatcher(algorithm, data, key, plan, placement, transform) -> _Dispatches
   def gather(span):
     rows = np.asarray(batches.batch_indices(order, *span, num_examples, plan.batch_size))
     rows = rows[:, placement.own_columns(plan.batch_size)]
-    look_up = lambda leaf: np.asarray(leaf[rows.ravel()])  # noqa: E731
+    look_up = lambda leaf: np.asarray(leaf[rows.ravel()])
     return span[1], jax.tree.map(lambda leaf: look_up(leaf).reshape(*rows.shape, *leaf.shape[1:]), data)
 
   def streamed_feed(step):

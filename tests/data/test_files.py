@@ -274,7 +274,7 @@ def test_recordings_become_windows(tmp_path):
   np.savez(tmp_path / 'fsdd.npz', **arrays)
   dataset = data.load('fsdd', data_dir=tmp_path, window=8)
   assert (dataset.kind, dataset.shape, dataset.sample_rate) == ('audio', (8,), 8000)
-  scaled = lambda rows: np.array(rows, np.float32) / 2**15  # noqa: E731
+  scaled = lambda rows: np.array(rows, np.float32) / 2**15
   np.testing.assert_array_equal(dataset.test.x, scaled([[1, 2, 3, 4, 5, 0, 0, 0], [37, 38, 39, 0, 0, 0, 0, 0]]))
   np.testing.assert_array_equal(dataset.test.y, [0, 4])
   np.testing.assert_array_equal(dataset.valid.x, scaled([range(6, 14)]))

@@ -20,7 +20,7 @@ def test_digits():
   from sklearn.datasets import load_digits
 
   bunch = load_digits()
-  rows = lambda x, y: sorted(map(tuple, np.column_stack([x, y]).astype(int)))  # noqa: E731
+  rows = lambda x, y: sorted(map(tuple, np.column_stack([x, y]).astype(int)))
   labels = np.concatenate([split.y for split in digits[1:4]])
   assert rows(whole, labels) == rows(bunch.data, bunch.target)
   # Every part has about a tenth of each digit.
