@@ -130,7 +130,7 @@ def load(name: str, data_dir: pathlib.Path | None = None, *, lazy: bool | None =
     if None in shape:
       raise DataError(f'{path}: examples of {x_name!r} differ in shape, {shape}')
     skip_x = {x_name: tfds.decode.SkipDecoding()} if isinstance(features[x_name], tfds.features.Image) else None
-    open_part = lambda part, decoders=None: builder.as_data_source(part, decoders=decoders)  # noqa: E731
+    open_part = lambda part, decoders=None: builder.as_data_source(part, decoders=decoders)
     rows, cut_parts = _rows_of_parts(parts)
     if lazy is None:
       num_examples = sum(map(len, (each for _, each in rows)))
