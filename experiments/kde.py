@@ -41,6 +41,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     'product', False, 'Multiply one kernel per feature, instead of a radial one.', flag_values=flags
   )
   choice('rule', ('silverman', 'scott'), 'Rule for the bandwidth, or for where its choice begins.')
+  absl_flags.DEFINE_float('bandwidth', None, 'A number in place of the rule, in units of the data.', flag_values=flags)
   choice('selection', SELECTIONS, 'How the bandwidth is chosen; leave_one_out needs an unbounded kernel.')
   choice('bandwidth_shape', ('diagonal', 'scalar'), 'What leave_one_out learns: a factor per feature, or one.')
   absl_flags.DEFINE_bool('adaptive', False, "Give each point its own scale, by Abramson's law.", flag_values=flags)
@@ -69,7 +70,8 @@ def prepare(dataset: datasets.Dataset) -> Data:
 
 def make_start(flags: absl_flags.FlagValues, data: Data) -> kernel.KernelDensity:
   """The estimate before anything is learnt."""
-  estimator = kernel.fit(data.train, flags.rule, kernel=flags.kernel, product=flags.product)
+  bandwidth_or_rule = flags.rule if flags.bandwidth is None else flags.bandwidth
+  estimator = kernel.fit(data.train, bandwidth_or_rule, kernel=flags.kernel, product=flags.product)
   compact = flags.kernel not in kernel_shapes.UNBOUNDED
   if flags.selection == 'leave_one_out' and compact:
     raise ValueError(

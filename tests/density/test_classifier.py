@@ -25,7 +25,8 @@ def _examples(num=300, d=3):
 
 def _jitted(parts):
   return parts._replace(
-    **{name: jax.jit(getattr(parts, name)) for name in ('joint', 'log_prob', 'log_posterior', 'predict')}
+    **{name: jax.jit(getattr(parts, name)) for name in ('joint', 'log_prob', 'log_posterior', 'predict')},
+    sample=jax.jit(parts.sample, static_argnums=2),
   )
 
 

@@ -205,3 +205,16 @@ def test_discrete_completion_keeps_what_is_observed(model):
 def test_errors_name_the_argument(name, call):
   with pytest.raises(ValueError, match=name):
     call(np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize('model', [gaussian.gaussian(2), gaussian.bernoulli(2), gaussian.categorical(2, 3)])
+def test_a_context_is_refused(model):
+  x, key = np.zeros((4, 2)), jax.random.key(0)
+  params = model.init(key, Batch(x))
+  for call in (
+    lambda: model.log_prob(params, x, context=x),
+    lambda: model.sample(params, key, 1, context=x),
+    lambda: model.complete(params, key, x, x > 0, context=x),
+  ):
+    with pytest.raises(ValueError, match='context'):
+      call()

@@ -112,3 +112,10 @@ def test_errors_name_the_argument(name, kwargs):
 def test_queries_must_have_the_features():
   with pytest.raises(ValueError, match='x of shape'):
     histogram.log_prob(histogram.fit(np.ones((4, 2)), 2), np.ones((4, 3)))
+
+
+def test_a_context_is_refused():
+  with pytest.raises(ValueError, match='context'):
+    histogram.log_prob(None, None, context=np.ones(4))
+  with pytest.raises(ValueError, match='context'):
+    histogram.sample(None, None, 4, context=np.ones(4))

@@ -1,3 +1,4 @@
+import functools
 import itertools
 
 import jax
@@ -51,13 +52,18 @@ def examples(name, gaps=False):
   return np.where(hidden, np.nan, x)
 
 
-def random_params(mixture, x, seed=0):
+@functools.cache
+def jitted(mixture, method):
+  """A compiled method, shared by the tests: outside of jit every call would compile its branches anew."""
+  return jax.jit(getattr(mixture, method), static_argnames='num' if method == 'sample' else ())
+
+
+def random_params(mixture, x):
   """Parameters without any symmetry left."""
-  params = mixture.init(jax.random.key(seed), Batch(jnp.asarray(x)))
+  params = jitted(mixture, 'init')(jax.random.key(0), Batch(jnp.asarray(x)))
   leaves, structure = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-  leaves = [leaf + 0.3 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
-  return structure.unflatten(leaves)
+  rng = np.random.default_rng(1)
+  return structure.unflatten([leaf + 0.3 * rng.normal(size=leaf.shape).astype(leaf.dtype) for leaf in leaves])
 
 
 def dense(family, components):
@@ -108,7 +114,7 @@ def test_em_steps_are_those_of_sklearn(name, double):
   x = examples(name)
   mixture = Mixture(GAUSSIANS[name](), 3)
   em = expectation_maximization(mixture.init, mixture.e_step, mixture.m_step)
-  state = em.init(jax.random.key(0), Batch(jnp.asarray(x)))
+  state = jax.jit(em.init)(jax.random.key(0), Batch(jnp.asarray(x)))
   means, covariances = dense(mixture.family, state.params.components)
   precisions = {
     'full': np.linalg.inv(covariances),
@@ -131,7 +137,7 @@ def test_em_steps_are_those_of_sklearn(name, double):
     'spherical': lambda c: np.stack([v * np.eye(DIM) for v in c]),
   }[name](peer.covariances_)
   np.testing.assert_allclose(covariances, expected, rtol=1e-8, atol=1e-10)
-  score = mixture.log_prob(state.params, x).mean()
+  score = jitted(mixture, 'log_prob')(state.params, x).mean()
   number = mixture.num_parameters(state.params)
   np.testing.assert_allclose(bic(score, number, len(x)), peer.bic(x))
   np.testing.assert_allclose(aic(score, number, len(x)), peer.aic(x))
@@ -148,16 +154,15 @@ def test_em_climbs_to_a_stationary_point_with_gaps_weights_and_priors(name, doub
   em = expectation_maximization(mixture.init, mixture.e_step, mixture.m_step)
 
   @jax.jit
-  def run(state):
+  def run(key):
     def step(state, _):
       value = mixture.loss(state.params, None, batch, None)[0]
       return em.step(None, state, batch)[0], value
 
-    state, losses = jax.lax.scan(step, state, length=250)
+    state, losses = jax.lax.scan(step, em.init(key, batch), length=250)
     return losses, jax.grad(lambda params: mixture.loss(params, None, batch, None)[0])(state.params)
 
-  state = em.init(jax.random.key(0), batch)
-  losses, gradient = run(state)
+  losses, gradient = run(jax.random.key(0))
   assert np.diff(losses).max() < 1e-12
   assert losses[-1] < losses[0] - 0.05
   assert optax.tree.norm(gradient) < 1e-5
@@ -167,8 +172,8 @@ def test_the_loss_of_the_rule_is_the_weighted_mean_of_log_prob():
   x, weights = jnp.asarray(examples('full'), jnp.float32), jnp.linspace(0, 2, 150)
   mixture = Mixture(Full(), 2, block_size=32)
   params = random_params(mixture, x)
-  _, log_prob = mixture.e_step(params, Batch(x, weights))
-  np.testing.assert_allclose(log_prob, (weights * mixture.log_prob(params, x)).mean(), rtol=1e-5)
+  _, log_prob = jitted(mixture, 'e_step')(params, Batch(x, weights))
+  np.testing.assert_allclose(log_prob, (weights * jitted(mixture, 'log_prob')(params, x)).mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize('name', ['full', 'tied', 'diagonal', 'spherical', 'bernoulli', 'categorical'])
@@ -176,8 +181,9 @@ def test_one_component_is_the_closed_form(name):
   x = examples(name)
   mixture = Mixture(FAMILIES[name](), 1)
   batch = Batch(jnp.asarray(x, None if name == 'categorical' else jnp.float32))
-  statistics, _ = mixture.e_step(params := mixture.init(jax.random.key(0), batch), batch)
-  components = mixture.m_step(params, statistics).components
+  em = expectation_maximization(mixture.init, mixture.e_step, mixture.m_step)
+  first_step = jax.jit(lambda key: em.step(key, em.init(key, batch), batch)[0])
+  components = first_step(jax.random.key(0)).params.components
   if name == 'categorical':
     expected = np.stack([(x == c).mean(0) for c in range(3)], -1)[None]
     np.testing.assert_allclose(mixture.family.mean(components), expected, rtol=1e-5)
@@ -213,11 +219,11 @@ def test_blocks_change_nothing(double):
 def test_pmap_equals_one_device():
   x = jnp.asarray(examples('full'), jnp.float32)
   mixture = Mixture(Full(), 3)
-  state = expectation_maximization(mixture.init, mixture.e_step, mixture.m_step).init(jax.random.key(0), Batch(x))
   alone, together = (
     expectation_maximization(mixture.init, mixture.e_step, mixture.m_step, axis_name=name) for name in (None, 'devices')
   )
   assert jax.local_device_count() >= 2
+  state = jax.jit(alone.init)(jax.random.key(0), Batch(x))
   many = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), state)
   step, parallel_step = jax.jit(alone.step), jax.pmap(together.step, 'devices', in_axes=(None, 0, 0))
   for _ in range(5):
@@ -260,7 +266,7 @@ def test_restarts_keep_the_best():
   state, metrics = jax.jit(lambda: best_of(em, jax.random.key(0), batch, num_restarts=8, num_steps=40))()
   last = np.asarray(metrics['loss'][-1])
   assert last.max() > last.min() + 5e-3  # there is something to choose
-  assert -mixture.log_prob(state.params, batch.x).mean() < last.min() + 1e-4
+  assert -jitted(mixture, 'log_prob')(state.params, batch.x).mean() < last.min() + 1e-4
   with pytest.raises(ValueError, match='num_restarts=0'):
     best_of(em, jax.random.key(0), batch, num_restarts=0, num_steps=1)
 
@@ -290,7 +296,7 @@ def test_conditionals_integrate_to_one(name):
   grid = jnp.linspace(-width, width, 20_001)
   points = jnp.tile(jnp.asarray(x[0]), (len(grid), 1)).at[:, 1].set(grid)
   observed = jnp.arange(x.shape[1]) != 1
-  log_prob = jax.jit(mixture.conditional_log_prob)(params, points, observed)
+  log_prob = jitted(mixture, 'conditional_log_prob')(params, points, observed)
   np.testing.assert_allclose(np.exp(np.asarray(log_prob, float)).sum() * (grid[1] - grid[0]), 1, rtol=1e-3)
 
 
@@ -300,18 +306,17 @@ def test_discrete_mixtures_sum_to_one_and_complete_from_their_conditional(name):
   states = jnp.array(list(itertools.product(values, repeat=DIM)), float if name == 'bernoulli' else int)
   mixture = Mixture(FAMILIES[name](), 3)
   params = random_params(mixture, examples(name))
-  p = np.exp(np.asarray(mixture.log_prob(params, states), float))
+  p = np.exp(np.asarray(jitted(mixture, 'log_prob')(params, states), float))
   np.testing.assert_allclose(p.sum(), 1, rtol=1e-5)
   observed = jnp.arange(DIM) < 2
-  conditional = np.exp(np.asarray(mixture.conditional_log_prob(params, states, observed), float))
+  conditional = np.exp(np.asarray(jitted(mixture, 'conditional_log_prob')(params, states, observed), float))
   agree = np.all(np.asarray(states[:, :2] == states[-1, :2]), axis=1)
   np.testing.assert_allclose(conditional[agree], p[agree] / p[agree].sum(), rtol=1e-4)
   num = 20_000
   gappy = jnp.where(observed, states[-1], mixture.family.missing)
-  for draws, expected in (
-    (mixture.complete(params, jax.random.key(0), jnp.tile(gappy, (num, 1)), observed), p * agree / p[agree].sum()),
-    (mixture.sample(params, jax.random.key(1), num), p),
-  ):
+  completed = jitted(mixture, 'complete')(params, jax.random.key(0), jnp.tile(gappy, (num, 1)), observed)
+  samples = jitted(mixture, 'sample')(params, jax.random.key(1), num=num)
+  for draws, expected in ((completed, p * agree / p[agree].sum()), (samples, p)):
     index = np.asarray(draws, int) @ (len(values) ** np.arange(DIM)[::-1])
     frequency = np.bincount(index, minlength=len(p)) / num
     assert np.all(np.abs(frequency - expected) <= 4.5 * np.sqrt(expected * (1 - expected) / num) + 1e-9)
@@ -338,11 +343,11 @@ def test_samples_and_completions_have_the_moments_of_the_density(name):
     expected = second - np.outer(mean, mean)
     assert np.all(np.abs(products.mean(0) - expected) < 4.5 * products.std(0) / np.sqrt(num) + 1e-6)
 
-  check(mixture.sample(params, jax.random.key(0), num), weights, means, covariances)
+  check(jitted(mixture, 'sample')(params, jax.random.key(0), num=num), weights, means, covariances)
   gappy = jnp.tile(jnp.asarray(means.mean(0), jnp.float32), (num, 1)).at[:, hidden].set(jnp.nan)
-  draws = jax.jit(mixture.complete)(params, jax.random.key(1), gappy, ~jnp.isnan(gappy))
+  draws = jitted(mixture, 'complete')(params, jax.random.key(1), gappy, ~jnp.isnan(gappy))
   np.testing.assert_array_equal(draws[:, seen], gappy[:, seen])
-  shares = np.asarray(mixture.responsibilities(params, gappy[:1])[0], float)
+  shares = np.asarray(jitted(mixture, 'responsibilities')(params, gappy[:1])[0], float)
   gain = [c[np.ix_(hidden, seen)] @ np.linalg.inv(c[np.ix_(seen, seen)]) for c in covariances]
   rest = [c[np.ix_(hidden, hidden)] - g @ c[np.ix_(seen, hidden)] for c, g in zip(covariances, gain, strict=True)]
   shifted = [m[hidden] + g @ (np.asarray(gappy[0, seen]) - m[seen]) for m, g in zip(means, gain, strict=True)]
@@ -361,7 +366,7 @@ def test_degenerate_data_never_give_nan(name):
   state, metrics = jax.jit(lambda: best_of(em, jax.random.key(0), Batch(x), num_restarts=2, num_steps=30))()
   assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.params))
   assert np.all(np.isfinite(metrics['loss']))
-  assert np.all(np.isfinite(mixture.log_prob(state.params, x)))
+  assert np.all(np.isfinite(jitted(mixture, 'log_prob')(state.params, x)))
 
 
 @pytest.mark.parametrize('name', GAUSSIANS)
@@ -382,17 +387,18 @@ def test_many_examples_and_dimensions_in_one_block_have_the_density_of_a_few():
   # XLA for CPU once answered 1e30 to a product with a matrix of ones, from about a thousand examples on.
   x = jax.random.normal(jax.random.key(0), (1297, 64))
   mixture = Mixture(LowRank(5), 20, block_size=2000)
-  params = jax.jit(mixture.init)(jax.random.key(1), Batch(x))
-  log_prob = jax.jit(mixture.log_prob)
+  params = jitted(mixture, 'init')(jax.random.key(1), Batch(x))
+  log_prob = jitted(mixture, 'log_prob')
   np.testing.assert_allclose(log_prob(params, x)[:50], log_prob(params, x[:50]), rtol=1e-4)
 
 
 def test_a_component_that_lost_its_data_stays_finite_and_where_it_was():
   x = jnp.asarray(examples('full'), jnp.float32)
   mixture = Mixture(Full(), 2)
-  params = mixture.init(jax.random.key(0), Batch(x))
+  params = jitted(mixture, 'init')(jax.random.key(0), Batch(x))
   far = params.components._replace(offsets=params.components.offsets.at[1].set(1e4))
-  after = mixture.m_step(params, mixture.e_step(params._replace(components=far), Batch(x))[0])
+  statistics, _ = jitted(mixture, 'e_step')(params._replace(components=far), Batch(x))
+  after = jitted(mixture, 'm_step')(params, statistics)
   assert np.all(np.isfinite(after.logits)) and after.logits[1] < -60
   np.testing.assert_array_equal(after.components.offsets[1], params.components.offsets[1])
 
@@ -401,14 +407,15 @@ def test_leading_dimensions_and_the_contract():
   x = jnp.asarray(examples('full'), jnp.float32)
   mixture = Mixture(Full(), 3)
   model = mixture.model()
-  params = model.init(jax.random.key(0), Batch(x))
+  params = jax.jit(model.init)(jax.random.key(0), Batch(x))
   cube = x.reshape(5, 30, DIM)
-  np.testing.assert_allclose(model.log_prob(params, cube).reshape(-1), model.log_prob(params, x), rtol=1e-6)
-  assert model.log_prob(params, x[0]).shape == ()
-  assert model.encode(params, cube).shape == (5, 30, 3)
-  assert model.sample(params, jax.random.key(0), 7).shape == (7, DIM)
-  assert model.complete(params, jax.random.key(0), cube, cube > 0).shape == cube.shape
-  np.testing.assert_allclose(model.log_prob(params, x).mean(), mixture.e_step(params, Batch(x))[1], rtol=1e-5)
+  log_prob = jax.jit(model.log_prob)
+  np.testing.assert_allclose(log_prob(params, cube).reshape(-1), log_prob(params, x), rtol=1e-6)
+  assert jax.eval_shape(model.log_prob, params, x[0]).shape == ()
+  assert jax.eval_shape(model.encode, params, cube).shape == (5, 30, 3)
+  assert jax.eval_shape(lambda: model.sample(params, jax.random.key(0), 7)).shape == (7, DIM)
+  assert jax.eval_shape(model.complete, params, jax.random.key(0), cube, cube > 0).shape == cube.shape
+  np.testing.assert_allclose(log_prob(params, x).mean(), jitted(mixture, 'e_step')(params, Batch(x))[1], rtol=1e-5)
   with pytest.raises(ValueError, match='context'):
     model.log_prob(params, x, context=x)
 

@@ -69,3 +69,5 @@ def test_shapes():
     neighbors.fit(np.zeros(10), 1)
   with pytest.raises(ValueError, match='x of shape'):
     neighbors.log_prob(neighbors.fit(np.zeros((10, 2)), 1), np.zeros((3, 3)))
+  with pytest.raises(ValueError, match='context'):
+    neighbors.log_prob(neighbors.fit(np.zeros((10, 2)), 1), np.zeros((3, 2)), context=np.zeros(3))
