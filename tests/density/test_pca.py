@@ -11,6 +11,8 @@ from gm_jax.density.factor_analysis import FactorAnalysis
 from gm_jax.training.rules import expectation_maximization
 
 DIM = 6
+principal_components = jax.jit(pca.principal_components, static_argnums=1, static_argnames='method')
+log_prob = jax.jit(factor_analysis.log_prob)
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def converge(model, x, num_steps):
 def test_components_are_those_of_sklearn(method, double):
   x = correlated(dim=30, rank=5)
   key = jax.random.key(0) if method == 'randomized' else None
-  found = pca.principal_components(jnp.asarray(x), 4, method=method, key=key)
+  found = principal_components(jnp.asarray(x), 4, method=method, key=key)
   peer = decomposition.PCA(4, svd_solver='full').fit(x)
   unbiased = len(x) / (len(x) - 1)
   tolerance = 1e-5 if method == 'randomized' else 1e-10
@@ -61,28 +63,28 @@ def test_components_are_those_of_sklearn(method, double):
 def test_reconstruction_loses_exactly_the_discarded_variance(double):
   x = correlated()
   for num in (1, 3, DIM):
-    found = pca.principal_components(jnp.asarray(x), num)
+    found = principal_components(jnp.asarray(x), num)
     error = ((pca.reconstruct(found, pca.project(found, x)) - x) ** 2).sum(1).mean()
     np.testing.assert_allclose(error, found.discarded * (DIM - num), rtol=1e-9, atol=1e-12)
 
 
 def test_more_dimensions_than_examples_and_constant_data():
   x = jnp.asarray(correlated(num=5, dim=8), jnp.float32)
-  exact, by_svd = (pca.principal_components(x, 4, method=method) for method in ('covariance', 'svd'))
+  exact, by_svd = (principal_components(x, 4, method=method) for method in ('covariance', 'svd'))
   np.testing.assert_allclose(exact.variance, by_svd.variance, rtol=1e-4)
   np.testing.assert_allclose(by_svd.components @ by_svd.components.T, np.eye(4), atol=1e-5)
   for method in ('covariance', 'svd'):
-    constant = pca.principal_components(jnp.ones((5, 8)), 2, method=method)
+    constant = principal_components(jnp.ones((5, 8)), 2, method=method)
     params = pca.probabilistic(constant)
-    assert np.all(np.isfinite(factor_analysis.log_prob(params, jnp.ones((3, 8)))))
+    assert np.all(np.isfinite(log_prob(params, jnp.ones((3, 8)))))
 
 
 def test_probabilistic_pca_is_the_maximum_that_em_climbs_to(double):
   x = correlated()
-  closed = pca.probabilistic(pca.principal_components(jnp.asarray(x), 2))
+  closed = pca.probabilistic(principal_components(jnp.asarray(x), 2))
   values = np.linalg.eigvalsh(np.cov(x.T, bias=True))
   np.testing.assert_allclose(closed.noise_scale**2, values[:-2].mean(), rtol=1e-10)
-  best = factor_analysis.log_prob(closed, jnp.asarray(x)).mean()
+  best = log_prob(closed, jnp.asarray(x)).mean()
   learnt, losses = converge(FactorAnalysis(2, isotropic=True), x, 500)
   assert np.diff(losses).max() < 1e-12
   assert losses[0] > 0.1 - best
@@ -93,18 +95,18 @@ def test_probabilistic_pca_is_the_maximum_that_em_climbs_to(double):
 
 def test_probabilistic_pca_of_all_but_one_dimension_is_the_gaussian(double):
   x = correlated()
-  params = pca.probabilistic(pca.principal_components(jnp.asarray(x), DIM - 1))
+  params = pca.probabilistic(principal_components(jnp.asarray(x), DIM - 1))
   expected = stats.multivariate_normal(x.mean(0), np.cov(x.T, bias=True)).logpdf(x)
-  np.testing.assert_allclose(factor_analysis.log_prob(params, jnp.asarray(x)), expected, rtol=1e-10)
+  np.testing.assert_allclose(log_prob(params, jnp.asarray(x)), expected, rtol=1e-10)
 
 
 def test_log_prob_is_that_of_sklearn(double):
   # scikit-learn divides the covariance by N - 1: data stretched to make up for it have the same covariance as ours.
   x = correlated()
   stretched = x.mean(0) + (x - x.mean(0)) * np.sqrt((len(x) - 1) / len(x))
-  params = pca.probabilistic(pca.principal_components(jnp.asarray(x), 2))
+  params = pca.probabilistic(principal_components(jnp.asarray(x), 2))
   np.testing.assert_allclose(
-    factor_analysis.log_prob(params, jnp.asarray(x)), decomposition.PCA(2).fit(stretched).score_samples(x), rtol=1e-9
+    log_prob(params, jnp.asarray(x)), decomposition.PCA(2).fit(stretched).score_samples(x), rtol=1e-9
   )
 
 
@@ -132,10 +134,10 @@ def test_posterior_with_and_without_gaps_is_that_of_the_joint_gaussian(double):
   params, _ = converge(FactorAnalysis(2), correlated(), 20)
   mean, covariance = density(params)
   loadings = np.asarray(params.loadings)
-  full = factor_analysis.posterior(params, jnp.asarray(x))
+  full = jax.jit(factor_analysis.posterior)(params, jnp.asarray(x))
   observed = np.ones_like(x)
   observed[1, [0, 3]] = 0
-  gappy = factor_analysis.posterior_with_gaps(params, jnp.asarray(x * observed), jnp.asarray(observed))
+  gappy = jax.jit(factor_analysis.posterior_with_gaps)(params, jnp.asarray(x * observed), jnp.asarray(observed))
   for n in range(3):
     for o, found in ((np.ones(DIM, bool), full), (observed[n] > 0, gappy)):
       gain = loadings[o].T @ np.linalg.inv(covariance[np.ix_(o, o)])
@@ -148,21 +150,21 @@ def test_posterior_with_and_without_gaps_is_that_of_the_joint_gaussian(double):
 def test_the_contract():
   x = jnp.asarray(correlated(), jnp.float32)
   model = pca.model(2)
-  params = model.init(jax.random.key(0), Batch(x))
+  params = jax.jit(model.init)(jax.random.key(0), Batch(x))
   cube = x.reshape(10, 20, DIM)
   log_prob = jax.jit(model.log_prob)
   np.testing.assert_allclose(log_prob(params, cube).reshape(-1), log_prob(params, x), rtol=1e-5)
   np.testing.assert_allclose(
-    log_prob(params, x[:5]), stats.multivariate_normal(*density(params)).logpdf(x[:5]), rtol=1e-4
+    log_prob(params, x)[:5], stats.multivariate_normal(*density(params)).logpdf(x[:5]), rtol=1e-4
   )
-  codes = model.encode(params, cube)
+  codes = jax.jit(model.encode)(params, cube)
   assert codes.shape == (10, 20, 2)
   # The posterior mean lies nearer the origin than the orthogonal projection, and never decodes to less error.
-  straight = pca.principal_components(x, 2)
+  straight = principal_components(x, 2)
   error = ((model.decode(params, codes) - cube) ** 2).mean()
   assert error > ((pca.reconstruct(straight, pca.project(straight, x)) - x) ** 2).mean()
   num, hidden = 20_000, np.array([0, 4])
-  draws = np.asarray(model.sample(params, jax.random.key(1), num))
+  draws = np.asarray(jax.jit(model.sample, static_argnums=2)(params, jax.random.key(1), num))
   mean, covariance = density(params)
   assert np.all(np.abs(draws.mean(0) - mean) < 4.5 * np.sqrt(np.diag(covariance) / num))
   spread = np.sqrt((covariance**2 + np.outer(np.diag(covariance), np.diag(covariance))) / num)
@@ -187,7 +189,7 @@ def test_the_contract():
     (lambda: pca.principal_components(jnp.zeros((5, 3)), 2, method='lanczos'), "method='lanczos'"),
     (lambda: pca.principal_components(jnp.zeros((5, 3)), 2, method='randomized'), 'key=None'),
     (lambda: pca.principal_components(jnp.zeros((5, 3)), 2, key=jax.random.key(0)), "method='covariance' with key"),
-    (lambda: pca.probabilistic(pca.principal_components(jnp.eye(3), 3)), '3 components of 3 dimensions'),
+    (lambda: pca.probabilistic(principal_components(jnp.eye(3), 3)), '3 components of 3 dimensions'),
     (lambda: FactorAnalysis(0), 'num_factors=0'),
     (lambda: FactorAnalysis(1, floor=0.0), 'floor=0.0'),
     (lambda: FactorAnalysis(3).init(jax.random.key(0), Batch(jnp.zeros((5, 3)))), 'num_factors=3'),
