@@ -118,6 +118,7 @@ def test_pca_reports_nats_and_bits(tmp_path):
     ('mixture', ['--num_components=301'], 'num_components=301 exceeds the 300'),
     ('mixture', ['--num_components=0'], 'num_components'),
     ('mixture', ['--prior=-1'], 'prior'),
+    ('mixture', ['--standardise'], 'standardise needs real data'),
     ('mixture', ['--dataset=two_moons', '--components=bernoulli'], 'components=bernoulli needs binary data'),
     ('mixture', ['--dataset=two_moons', '--components=categorical'], 'components=categorical needs binary or grey'),
     ('mixture', ['--components=factors', '--num_factors=16'], 'num_factors=16 must be below the 16'),
