@@ -54,15 +54,15 @@ def prepare(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Data:
   if flags.model == 'bernoulli_naive_bayes':
     if dataset.kind not in ('binary', 'grey'):
       raise ValueError(f'model=bernoulli_naive_bayes needs binary or grey data, but {dataset.name!r} is {dataset.kind}')
-    ready = lambda i, x, levels: (2 * x.astype(np.int32) > levels - 1).astype(np.float32)  # noqa: E731
+    ready = lambda i, x, levels: (2 * x.astype(np.int32) > levels - 1).astype(np.float32)
   elif dataset.kind == 'grey':
     dequantise = jax.jit(lambda i, x, levels: transforms.dequantise(jax.random.key(i), x, levels)[0], static_argnums=2)
-    ready = lambda i, x, levels: np.asarray(dequantise(i, x, levels))  # noqa: E731
+    ready = lambda i, x, levels: np.asarray(dequantise(i, x, levels))
   elif dataset.kind == 'real':
-    ready = lambda i, x, levels: x  # noqa: E731
+    ready = lambda i, x, levels: x
   else:
     raise ValueError(f'model={flags.model} needs real or grey data, but dataset={dataset.name!r} is {dataset.kind}')
-  flat = lambda i, x, levels: ready(i, np.asarray(x).reshape(len(x), -1), levels)  # noqa: E731
+  flat = lambda i, x, levels: ready(i, np.asarray(x).reshape(len(x), -1), levels)
   splits = (dataset.train, dataset.valid, dataset.test)
   batches = [Batch(flat(i, split.x, dataset.levels), split.y.astype(np.int32)) for i, split in enumerate(splits)]
 

@@ -172,7 +172,7 @@ def draw(dataset, data: Data, log_prob: Callable, sample: Callable, folder) -> l
     keep('density.png', plots.density(x, y, log_density, data.test[:500]), 'The density, with test examples')
     keep('samples.png', plots.scatter(samples, xlabel='$x_1$', ylabel='$x_2$'), '1,000 samples')
   elif len(dataset.shape) == 3:
-    images = lambda rows: rows.reshape(-1, *dataset.shape)  # noqa: E731
+    images = lambda rows: rows.reshape(-1, *dataset.shape)
     figure = plots.beside_nearest(images(samples[:20]), images(data.train))
     keep('samples.png', figure, 'Samples, each above the training example nearest to it: a kernel estimate memorises')
   scores = {'test': data.test, 'samples': samples}

@@ -204,7 +204,7 @@ def draw_pictures(dataset, model, params, key, data, bic, sample, folder) -> lis
   if len(dataset.shape) != 3:
     return pictures
 
-  image = lambda x: np.asarray(x, np.float32).reshape(*np.shape(x)[:-1], *dataset.shape)  # noqa: E731
+  image = lambda x: np.asarray(x, np.float32).reshape(*np.shape(x)[:-1], *dataset.shape)
   means = model.family.mean(params.components)
   top = 1.0
   if means.ndim == 3:  # categorical: the expected grey value

@@ -94,7 +94,7 @@ def draw(dataset, model, params, key, data, flags, folder) -> list[cli.Picture]:
   keep('variance.png', figure, f'{flags.num_components} components explain {ratio.sum():.1%} of the training variance')
   if len(dataset.shape) != 3:
     return pictures
-  image = lambda x: np.asarray(x).reshape(*np.shape(x)[:-1], *dataset.shape)  # noqa: E731
+  image = lambda x: np.asarray(x).reshape(*np.shape(x)[:-1], *dataset.shape)
   figure = plots.filters(image(found.components[:50]).mean(-1))
   keep('components.png', figure, 'Eigen-images: the principal components by falling variance')
   chosen = test[np.linspace(0, len(test) - 1, 10).astype(int)]

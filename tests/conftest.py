@@ -4,10 +4,12 @@ import os
 import tempfile
 
 _cache = tempfile.TemporaryDirectory(prefix='gm-jax-compiled-')
-os.environ.update({
-  'JAX_PLATFORMS': 'cpu',
-  'XLA_FLAGS': ' '.join([os.environ.get('XLA_FLAGS', ''), '--xla_force_host_platform_device_count=2']),
-  'JAX_COMPILATION_CACHE_DIR': _cache.name,
-  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-  'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
-})
+os.environ.update(
+  {
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': ' '.join([os.environ.get('XLA_FLAGS', ''), '--xla_force_host_platform_device_count=2']),
+    'JAX_COMPILATION_CACHE_DIR': _cache.name,
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
+  }
+)
