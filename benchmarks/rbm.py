@@ -177,6 +177,40 @@ def rbms_ais():
     return timed(lambda: compute_partition_function_ais(100, 1000, params), repeats=1)
 
 
+@case('products gm_jax', peer=False)
+def jax_products():
+  """The matrix products of an epoch of PCD-1 and nothing else: what arithmetic alone costs."""
+  import jax
+  import jax.numpy as jnp
+
+  both, kernel, h = (
+    jnp.ones((2 * BATCH, NUM_VISIBLE)),
+    jnp.ones((NUM_VISIBLE, NUM_HIDDEN)),
+    jnp.ones((BATCH, NUM_HIDDEN)),
+  )
+  products = jax.jit(lambda kernel: (both @ kernel, h @ kernel.T, both.T @ (both @ kernel)))
+  return timed(lambda: [jax.block_until_ready(products(kernel)) for _ in range(NUM_ROWS // BATCH)])
+
+
+@case('products pytorch')
+def torch_products():
+  """The same in PyTorch."""
+  import torch
+
+  both, kernel, h = (
+    torch.ones(2 * BATCH, NUM_VISIBLE),
+    torch.ones(NUM_VISIBLE, NUM_HIDDEN),
+    torch.ones(BATCH, NUM_HIDDEN),
+  )
+
+  def epoch():
+    for _ in range(NUM_ROWS // BATCH):
+      logits = both @ kernel
+      _ = h @ kernel.T, both.T @ logits
+
+  return timed(epoch)
+
+
 @case('rate of matrix products', peer=False)
 def matmul_rate():
   """The best product rate at batch 500, and what a training step of five such products makes of it."""
@@ -208,6 +242,7 @@ PAIRS = [
   ('train pytorch cd-1', 'train gm_jax pcd-1', 2.0),
   ('train rbms pcd-1 centred', 'train gm_jax pcd-1 centred', None),
   ('ais rbms', 'ais gm_jax', 5.0),
+  ('products pytorch', 'products gm_jax', None),
 ]
 
 

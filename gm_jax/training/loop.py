@@ -153,7 +153,7 @@ def train(
       at_end = step == plan.num_steps
       save_now = checkpoints and (at_end or stop or step % plan.checkpoint_every == 0)
       evaluate_now = evaluate and (at_end or step % plan.eval_every == 0)
-      if not (save_now or evaluate_now):
+      if not (save_now or evaluate_now or stop):
         continue
       state = placement.get_state(device_state)
       if evaluate_now:

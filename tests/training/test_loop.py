@@ -148,6 +148,11 @@ def test_a_run_interrupted_and_resumed_equals_the_unbroken_one_bit_for_bit(tmp_p
   assert best[0].notes['score'] == best[1].notes['score']
 
 
+def test_a_run_without_checkpoints_stops_too_and_says_that_nothing_is_saved():
+  with pytest.raises(loop.Interrupted, match='SIGINT: at step 25, not saved'):
+    train(evaluate=interrupting(20))
+
+
 def test_a_run_may_go_on_under_another_placement(tmp_path):
   half, folder = PLAN._replace(num_steps=20), tmp_path / 'latest'
   train(noisy_least_squares(noise=0.0), half, transform=loop.as_float, checkpoints=checkpoint.Checkpoints(folder))
