@@ -229,7 +229,8 @@ def compare(groups):
     ours = next(iter(times.values()))
     print(f'{title}')
     for case, seconds in times.items():
-      print(f'  {case:32} {seconds:9.4f} s  x {seconds / ours:6.2f}', flush=True)
+      found = f'{seconds:9.4f} s  x {seconds / ours:6.2f}' if math.isfinite(seconds) else 'no time: failed or absent'
+      print(f'  {case:32} {found}', flush=True)
 
 
 def plot(path):
