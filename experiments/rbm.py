@@ -129,6 +129,9 @@ def prepare(machine: rbm.RBM, flags: absl_flags.FlagValues, dataset: datasets.Da
   held_out = scored if flags.score_on else dataset
   splits = [split.x.reshape(len(split.x), -1) for split in (dataset.train, held_out.valid, held_out.test)]
   if isinstance(machine, visible.GaussianRBM):
+    if dataset.kind == 'grey':  # without noise a pixel that is always black would have no variance
+      splits = [transforms.dequantise(jax.random.key(i), x, dataset.levels)[0] for i, x in enumerate(splits)]
+      splits = [np.asarray(x) for x in splits]
     fitted = transforms.fit_standardisation(splits[0])
     return Data(*(np.asarray(transforms.standardise(fitted, x)[0]) for x in splits), _as_float)
   if grey is not dataset and flags.binarise == 'stochastic':

@@ -85,6 +85,13 @@ def test_a_finished_run_is_evaluated_and_sampled_from(finished, capsys):
   assert (finished / 'samples.png').exists()
 
 
+def test_gaussian_units_take_grey_images_with_pixels_that_are_always_black(tmp_path):
+  run('--dataset=digits', '--visible=gaussian', '--learning_rate=0.001', f'--workdir={tmp_path / "run"}')
+  score = json.loads((tmp_path / 'run' / 'report.json').read_text())['metrics']['test_log_prob']
+  assert score['kind'] == 'exact'
+  assert np.isfinite(score['value'])
+
+
 def test_replicas_are_reported_by_mean_and_error(tmp_path):
   run('--num_seeds=3', f'--workdir={tmp_path / "three"}')
   scores = []
