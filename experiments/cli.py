@@ -256,6 +256,24 @@ def make_plan(flags: absl_flags.FlagValues, num_examples: int) -> loop.Plan:
   return plan
 
 
+def exact_scores(log_prob: Callable, params: Any, train, test, levels: int | None) -> dict[str, likelihood.Score]:
+  """The scores of a model with an exact density.
+
+  Args:
+    log_prob: an evaluator of it.
+    params: of the model.
+    train: ``[N, D]`` training examples.
+    test: ``[M, D]`` test examples.
+    levels: of the grey values that ``train`` and ``test`` are dequantised from, for bits per dimension; None if they
+      are not.
+  """
+  found = log_prob(params, test).score('exact')
+  scores = {'test_log_prob': found, 'train_log_prob': log_prob(params, train).score('exact')}
+  if levels is not None:
+    scores['test_bits'] = likelihood.score_in_bits(found._replace(kind='lower bound'), test.shape[1], levels=levels)
+  return scores
+
+
 def prepare_workdir(binary: Binary, flags: absl_flags.FlagValues) -> pathlib.Path:
   """Make the run folder and note the settings, or check that the run that is there has the same ones.
 

@@ -131,13 +131,8 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
 
   def score(key, state):
     del key
-    found = log_prob(state.params, test).score('exact')
-    scores = {'test_log_prob': found, 'train_log_prob': log_prob(state.params, train).score('exact')}
-    if dataset.kind == 'grey' and kind != 'categorical':
-      scores['test_bits'] = likelihood.score_in_bits(
-        found._replace(kind='lower bound'), test.shape[1], levels=dataset.levels
-      )
-    return scores
+    dequantised = dataset.kind == 'grey' and kind != 'categorical'
+    return cli.exact_scores(log_prob, state.params, train, test, dataset.levels if dequantised else None)
 
   def sample(key, state, num):
     drawn = model.sample(state.params, key, num)

@@ -56,13 +56,8 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
 
   def score(key, state):
     del key
-    found = log_prob(state.params, test).score('exact')
-    scores = {'test_log_prob': found, 'train_log_prob': log_prob(state.params, train).score('exact')}
-    if dataset.kind == 'grey':
-      scores['test_bits'] = likelihood.score_in_bits(
-        found._replace(kind='lower bound'), test.shape[1], levels=dataset.levels
-      )
-    return scores
+    levels = dataset.levels if dataset.kind == 'grey' else None
+    return cli.exact_scores(log_prob, state.params, train, test, levels)
 
   return cli.Experiment(
     algorithm=rules.expectation_maximization(model.init, linear.e_step, linear.m_step, axis_name=axis_name),

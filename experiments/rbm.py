@@ -21,7 +21,7 @@ from gm_jax.base import Batch, as_variables
 from gm_jax.boltzmann import contrastive, gibbs, partition, rbm, tempering, visible
 from gm_jax.data import transforms
 from gm_jax.evaluation import likelihood, plots
-from gm_jax.training import rules
+from gm_jax.training import loop, rules
 
 METHODS = ('pcd', 'cd', 'fpcd', 'tempered', 'exact')
 UNITS = ('auto', 'bernoulli', 'gaussian', 'categorical')
@@ -133,16 +133,11 @@ def prepare(machine: rbm.RBM, flags: absl_flags.FlagValues, dataset: datasets.Da
       splits = [transforms.dequantise(jax.random.key(i), x, dataset.levels)[0] for i, x in enumerate(splits)]
       splits = [np.asarray(x) for x in splits]
     fitted = transforms.fit_standardisation(splits[0])
-    return Data(*(np.asarray(transforms.standardise(fitted, x)[0]) for x in splits), _as_float)
+    return Data(*(np.asarray(transforms.standardise(fitted, x)[0]) for x in splits), loop.as_float)
   if grey is not dataset and flags.binarise == 'stochastic':
     train = grey.train.x.reshape(len(grey.train.x), -1)
     return Data(train, *splits[1:], lambda key, x: transforms.stochastic_binarise(key, x, grey.levels), grey.levels)
-  return Data(*splits, _as_float)
-
-
-def _as_float(key, x):
-  del key
-  return transforms.to_float(x)
+  return Data(*splits, loop.as_float)
 
 
 def make_algorithm(machine, data: Data, flags: absl_flags.FlagValues, num_steps: int, axis_name: str | None):

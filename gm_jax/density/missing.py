@@ -30,3 +30,16 @@ def column_moments(x: Array) -> tuple[Array, Array]:
   count = jnp.maximum(observed.sum(0), 1)
   mean = filled.sum(0) / count
   return mean, (observed * (filled - mean) ** 2).sum(0) / count
+
+
+def as_floats(x: Array) -> Array:
+  """Examples in the type that can hold NaN: floats as they are, anything else as the default float."""
+  x = jnp.asarray(x)
+  return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
+
+
+def standardised_columns(x: Array, floor: float) -> Array:
+  """Columns of ``[N, D]`` less their means, in units of their deviations (squared at least ``floor``); gaps are 0."""
+  mean, variance = column_moments(x)
+  filled, observed = split(x)
+  return observed * (filled - mean) / jnp.sqrt(jnp.maximum(variance, floor))

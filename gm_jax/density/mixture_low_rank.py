@@ -52,14 +52,11 @@ class LowRank:
 
   def data(self, x: Array) -> Array:
     """Examples as floats."""
-    x = jnp.asarray(x)
-    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
+    return missing.as_floats(x)
 
   def features(self, x: Array) -> Array:
     """Columns in units of their deviations, gaps filled with the mean."""
-    mean, variance = missing.column_moments(x)
-    filled, observed = missing.split(x)
-    return observed * (filled - mean) / jnp.sqrt(jnp.maximum(variance, self.floor))
+    return missing.standardised_columns(x, self.floor)
 
   def start(self, key: Key, x: Array, rows: Array) -> Factors:
     """Means at the given rows, with loadings and noise of all the data."""
