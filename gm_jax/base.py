@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 Key = jax.Array
@@ -80,7 +81,8 @@ class Model(NamedTuple):
   """What a model can do, as pure functions. A capability that it lacks is ``None``, and the evaluation asks.
 
   ``params`` stands for bare parameters, or for ``Variables`` where the model has ``stats``. Each function takes the
-  keyword ``context=None``; a model built without a context refuses one, and the other way round.
+  keyword ``context=None``; a model built without a context refuses one, and the other way round. A context is features
+  ``[..., C]`` or integer labels ``[...]``, one for each example, or for each of the ``num`` samples.
   """
 
   init: Callable  # (key, batch) -> params, or Variables
@@ -113,6 +115,38 @@ def refuse_context(context: Any) -> None:
   """
   if context is not None:
     raise ValueError('context is given, but this model has no conditions: leave context=None')
+
+
+def context_features(context: Array | None, context_size: int, batch_shape: tuple[int, ...]) -> Array | None:
+  """The features that a conditional model joins to its inputs.
+
+  Args:
+    context: features ``[*batch_shape, C]``, or integer labels ``[*batch_shape]`` below C, which become one-hot rows.
+    context_size: C; 0 for a model of p(x) alone.
+    batch_shape: of the examples that are conditioned.
+
+  Returns:
+    ``[*batch_shape, C]`` floats, or None for a model of p(x) alone.
+
+  Raises:
+    ValueError: if a context is given to a model that has no conditions, is missing where there are some, or has
+      another shape.
+  """
+  if not context_size:
+    return refuse_context(context)
+  if context is None:
+    raise ValueError(f'context is missing: this model is conditioned on context_size={context_size} features or labels')
+  context = jnp.asarray(context)
+  if jnp.issubdtype(context.dtype, jnp.integer):
+    expected, features = batch_shape, jax.nn.one_hot(context, context_size)
+  else:
+    expected, features = (*batch_shape, context_size), context
+  if context.shape != expected:
+    raise ValueError(
+      f'context has shape {context.shape} and type {context.dtype}: for examples of batch shape {batch_shape} give '
+      f'integer labels of that shape, or features of shape {(*batch_shape, context_size)}'
+    )
+  return features
 
 
 def bind(module: nn.Module, method: str) -> Callable:

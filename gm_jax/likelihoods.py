@@ -1,4 +1,7 @@
-"""Drawing from the distributions that models put out, where speed on every device matters.
+"""The distributions that models put out: how to draw from them fast, and heads with ``log_prob`` and ``sample``.
+
+A *head* turns the raw outputs of a network into a distribution of each dimension of x. Decoders, autoregressive
+conditionals and mixtures share them; the heads stand at the end of this file, after the draws they are made of.
 
 Half the time of a restricted Boltzmann machine on a CPU is spent in making random numbers, because XLA runs the
 twenty rounds of the Threefry hash (Salmon et al. 2011) as a loop over memory. Written out round by round, the same hash
@@ -8,6 +11,8 @@ on another device.
 """
 
 import math
+from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -103,3 +108,233 @@ def sample_categorical(key: Key, logits: Array) -> Array:
   logits = jnp.asarray(logits)
   uniform = jnp.minimum((random_bits(key, logits.shape).astype(jnp.float32) + 0.5) * 2.0**-32, 1 - 2.0**-24)
   return jnp.argmax(logits - jnp.log(-jnp.log1p(-uniform)), axis=-1).astype(jnp.int32)
+
+
+class Head(Protocol):
+  """The distribution of one dimension of x given ``size`` raw outputs of a network; all shapes may be batched.
+
+  Dimensions are independent given their outputs, so the log-probability of an example is the sum over its dimensions,
+  which is left to the model.
+  """
+
+  @property
+  def size(self) -> int:
+    """Raw outputs per dimension of x."""
+
+  def log_prob(self, outputs: Array, x: Array) -> Array:
+    """Log-probability (or log-density) in nats of each dimension: ``[..., size], [...] -> [...]``."""
+
+  def sample(self, key: Key, outputs: Array) -> Array:
+    """A draw of each dimension: ``[..., size] -> [...]``."""
+
+  def mean(self, outputs: Array) -> Array:
+    """The mean of each dimension: ``[..., size] -> [...]``."""
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+  """x in {0, 1}; the output is the log-odds of 1."""
+
+  size: int = 1
+
+  def log_prob(self, outputs: Array, x: Array) -> Array:
+    """The formula x a - softplus(a), right at every logit a."""
+    logits = outputs[..., 0]
+    return x * logits - softplus(logits)
+
+  def sample(self, key: Key, outputs: Array) -> Array:
+    """Zeros and ones of the outputs' type."""
+    return sample_bernoulli(key, outputs[..., 0])
+
+  def mean(self, outputs: Array) -> Array:
+    """The probability of 1."""
+    return jax.nn.sigmoid(outputs[..., 0])
+
+
+@dataclass(frozen=True)
+class Categorical:
+  """x in {0, ..., num_classes - 1}, as integers or integer-valued floats; the outputs are unnormalised log-odds."""
+
+  num_classes: int
+
+  def __post_init__(self):
+    if self.num_classes < 2:
+      raise ValueError(f'num_classes={self.num_classes}: a categorical dimension has 2 classes or more')
+
+  @property
+  def size(self) -> int:
+    """One output per class."""
+    return self.num_classes
+
+  def log_prob(self, outputs: Array, x: Array) -> Array:
+    """The log-softmax of the outputs at x."""
+    log_p = jax.nn.log_softmax(outputs)
+    return jnp.take_along_axis(log_p, x.astype(jnp.int32)[..., None], axis=-1)[..., 0]
+
+  def sample(self, key: Key, outputs: Array) -> Array:
+    """Classes, as numbers of the outputs' type."""
+    return sample_categorical(key, outputs).astype(outputs.dtype)
+
+  def mean(self, outputs: Array) -> Array:
+    """The mean of the class taken as a number, which makes sense for grey levels."""
+    return jax.nn.softmax(outputs) @ jnp.arange(self.num_classes, dtype=outputs.dtype)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+  """Real x; the outputs are the mean and, unless ``scale`` is given, the logarithm of the standard deviation.
+
+  Attributes:
+    scale: a standard deviation common to all dimensions, not learnt.
+    min_scale: added to a learnt standard deviation, so that no dimension can shrink onto a point.
+  """
+
+  scale: float | None = None
+  min_scale: float = 0.0
+
+  def __post_init__(self):
+    _check_scales(self.scale, self.min_scale)
+
+  @property
+  def size(self) -> int:
+    """2, or 1 with a given scale."""
+    return 1 if self.scale else 2
+
+  def _scale(self, outputs: Array) -> Array:
+    if self.scale:
+      return jnp.asarray(self.scale, outputs.dtype)
+    return jnp.exp(outputs[..., 1]) + self.min_scale
+
+  def log_prob(self, outputs: Array, x: Array) -> Array:
+    """The log-density of a Gaussian."""
+    return log_normal(x, outputs[..., 0], self._scale(outputs))
+
+  def sample(self, key: Key, outputs: Array) -> Array:
+    """A draw, by the reparameterisation mean + scale * noise."""
+    mean = outputs[..., 0]
+    return mean + self._scale(outputs) * jax.random.normal(key, mean.shape, outputs.dtype)
+
+  def mean(self, outputs: Array) -> Array:
+    """The first output."""
+    return outputs[..., 0]
+
+
+class _LocationScaleMixture:
+  """Real x with a mixture of K location-scale components; outputs are K log-weights, K locations, K log-scales."""
+
+  num_components: int
+  min_scale: float
+
+  def __post_init__(self):
+    if self.num_components < 1:
+      raise ValueError(f'num_components={self.num_components}: a mixture has 1 component or more')
+    _check_scales(None, self.min_scale)
+
+  @property
+  def size(self) -> int:
+    """3 K."""
+    return 3 * self.num_components
+
+  def _parts(self, outputs: Array) -> tuple[Array, Array, Array]:
+    log_weights, locations, log_scales = jnp.split(outputs, 3, axis=-1)
+    return log_weights, locations, jnp.exp(log_scales) + self.min_scale
+
+  def log_prob(self, outputs: Array, x: Array) -> Array:
+    """The log of the weighted sum of the components' probabilities."""
+    log_weights, locations, scales = self._parts(outputs)
+    log_p = self._component_log_prob(x[..., None], locations, scales)
+    return jax.nn.logsumexp(log_weights + log_p, axis=-1) - jax.nn.logsumexp(log_weights, axis=-1)
+
+  def sample(self, key: Key, outputs: Array) -> Array:
+    """A draw from a component that was itself drawn."""
+    which_key, noise_key = jax.random.split(key)
+    log_weights, locations, scales = self._parts(outputs)
+    which = sample_categorical(which_key, log_weights)[..., None]
+    location, scale = (jnp.take_along_axis(leaf, which, axis=-1)[..., 0] for leaf in (locations, scales))
+    return self._component_sample(noise_key, location, scale)
+
+  def mean(self, outputs: Array) -> Array:
+    """The weighted mean of the locations."""
+    log_weights, locations, _ = self._parts(outputs)
+    return jnp.sum(jax.nn.softmax(log_weights) * locations, axis=-1)
+
+
+@dataclass(frozen=True)
+class MixtureOfGaussians(_LocationScaleMixture):
+  """Real x with a mixture of K Gaussians; outputs are K log-weights, K means, K log standard deviations."""
+
+  num_components: int
+  min_scale: float = 1e-3
+
+  def _component_log_prob(self, x, location, scale):
+    return log_normal(x, location, scale)
+
+  def _component_sample(self, key, location, scale):
+    return location + scale * jax.random.normal(key, location.shape, location.dtype)
+
+
+@dataclass(frozen=True)
+class MixtureOfLaplaces(_LocationScaleMixture):
+  """Real x with a mixture of K Laplace densities exp(-|x - m| / s) / (2 s); outputs as for Gaussians."""
+
+  num_components: int
+  min_scale: float = 1e-3
+
+  def _component_log_prob(self, x, location, scale):
+    return -jnp.abs(x - location) / scale - jnp.log(2 * scale)
+
+  def _component_sample(self, key, location, scale):
+    return location + scale * jax.random.laplace(key, location.shape, location.dtype)
+
+
+@dataclass(frozen=True)
+class DiscretisedLogistic(_LocationScaleMixture):
+  """Grey levels 0, ..., levels - 1 as bins of a mixture of K logistic densities (Salimans et al. 2017).
+
+  Level i has the mass between i - 1/2 and i + 1/2, the outermost levels all that lies beyond them, so the masses sum to
+  one exactly. Locations and scales are in units in which the levels span [-1, 1]. With the bin's ends a < b in units of
+  the component's scale, ``sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - exp(a - b))``, whose logarithm needs no
+  clamp however far the bin lies from the location.
+
+  Attributes:
+    levels: of x.
+    num_components: K.
+    min_scale: added to the scales.
+  """
+
+  levels: int
+  num_components: int = 1
+  min_scale: float = 1e-4
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.levels < 2:
+      raise ValueError(f'levels={self.levels}: grey data have 2 levels or more')
+
+  def _component_log_prob(self, x, location, scale):
+    width = 2.0 / (self.levels - 1)
+    centre = (x * width - 1 - location) / scale
+    half = width / (2 * scale)
+    below, above = -softplus(-(centre + half)), -softplus(centre - half)  # log-mass below b, and above a
+    inside = below + above + jnp.log(-jnp.expm1(-2 * half))
+    return jnp.where(x <= 0, below, jnp.where(x >= self.levels - 1, above, inside))
+
+  def _component_sample(self, key, location, scale):
+    y = location + scale * jax.random.logistic(key, location.shape, location.dtype)
+    return jnp.clip(jnp.round((y + 1) / 2 * (self.levels - 1)), 0, self.levels - 1)
+
+  def mean(self, outputs: Array) -> Array:
+    """The mean of the continuous mixture in levels, cut to their range: exact only where no mass lies outside."""
+    return jnp.clip((super().mean(outputs) + 1) / 2 * (self.levels - 1), 0, self.levels - 1)
+
+
+def log_normal(x: Array, mean: Array = 0.0, scale: Array = 1.0) -> Array:
+  """The log-density in nats of a normal distribution, elementwise."""
+  return -0.5 * (((x - mean) / scale) ** 2 + math.log(2 * math.pi)) - jnp.log(scale)
+
+
+def _check_scales(scale: float | None, min_scale: float) -> None:
+  if scale is not None and not scale > 0:
+    raise ValueError(f'scale={scale}: a standard deviation is positive')
+  if not min_scale >= 0:
+    raise ValueError(f'min_scale={min_scale}: must be 0 or more')

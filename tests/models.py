@@ -26,6 +26,15 @@ class Row(NamedTuple):
   deterministic: bool = False  # whether a step draws no random numbers
   fixed: tuple[str, ...] = ()  # parameters that are chosen at the start and stay
   num_steps: int = 60
+  exact: Callable | None = None  # log_prob by enumeration or quadrature, for a model that has a bound only
+  conditionals: Callable | None = None  # (params, x [D], context=) -> [D, ...]: what p(x_d | earlier) is made of
+  ordering: tuple[int, ...] | None = None  # of the dimensions of an autoregressive model; 0, 1, ... if not given
+  bijector: Callable | None = None  # (params, context=) -> a distrax bijector from noise to x
+
+  @property
+  def log_prob(self) -> Callable | None:
+    """The exact log-likelihood, by the model or for it; None if it cannot be had."""
+    return self.exact or self.model.log_prob
 
 
 def bits(num: int) -> np.ndarray:

@@ -11,8 +11,18 @@ from gm_jax.training import checkpoint
 from tests import models
 
 ROWS = {row.name: row for row in models.rows()}
-every_model = pytest.mark.parametrize('name', ROWS)
-every_learner = pytest.mark.parametrize('name', [name for name, row in ROWS.items() if row.make])
+
+
+def every(condition):
+  """Runs a law over all rows that it applies to."""
+  return pytest.mark.parametrize('name', [name for name, row in ROWS.items() if condition(row)])
+
+
+every_learner = every(lambda row: row.make)
+every_density = every(lambda row: row.log_prob)
+every_bound = every(lambda row: row.model.bound and row.log_prob)
+every_autoregressive_model = every(lambda row: row.conditionals)
+every_flow = every(lambda row: row.bijector)
 
 
 @functools.cache
@@ -43,8 +53,21 @@ def assert_same(one, other, **tolerance):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other)
 
 
-def log_prob(row, params, x):
-  return np.asarray(jax.jit(row.model.log_prob)(params, jnp.asarray(x)), np.float64)
+def condition(row, num, index=0):
+  """Keyword arguments that condition ``num`` examples on the context of one of the row's examples, if it has any."""
+  if row.batch.context is None:
+    return {}
+  one = row.batch.context[index]
+  return {'context': jnp.broadcast_to(one, (num, *one.shape))}
+
+
+def log_prob(row, params, x, **kwargs):
+  return np.asarray(jax.jit(row.log_prob)(params, jnp.asarray(x), **(kwargs or condition(row, len(x)))), np.float64)
+
+
+def own_context(row, num=None):
+  """Keyword arguments that give each of the first examples of the row its own context."""
+  return {} if row.batch.context is None else {'context': jnp.asarray(row.batch.context[:num])}
 
 
 @every_learner
@@ -86,14 +109,15 @@ def test_numbers_are_finite_and_no_parameter_is_dead(name):
       assert np.abs(np.asarray(new) - np.asarray(old)).max() > 1e-6, jax.tree_util.keystr(path)
 
 
-@every_learner
+@every(lambda row: row.make and row.log_prob)
 def test_the_data_become_more_probable(name):
   row, _, first, last, _ = trained(name)
-  before, after = (log_prob(row, state.variables, row.batch.x).mean() for state in (first, last))
+  context = own_context(row)
+  before, after = (log_prob(row, state.variables, row.batch.x, **context).mean() for state in (first, last))
   assert after > before + 0.01
 
 
-@every_model
+@every_density
 def test_probabilities_sum_to_one(name):
   row, params = fitted(name)
   if row.states is not None:
@@ -105,11 +129,23 @@ def test_probabilities_sum_to_one(name):
     assert total == pytest.approx(1, abs=1e-4)
 
 
-@every_model
+@every_bound
+def test_a_bound_lies_below_the_truth_in_the_mean(name):
+  row, params = fitted(name)
+  num, x, context = 2000, jnp.asarray(row.batch.x[:4]), own_context(row, 4)
+  bound = jax.vmap(lambda key: row.model.bound(params, key, x, **context))
+  found = np.asarray(jax.jit(bound)(jax.random.split(jax.random.key(7), num)), np.float64)
+  exact = log_prob(row, params, x, **context)
+  assert found.shape == (num, 4)
+  assert (found.mean(0) < exact + 4 * found.std(0) / np.sqrt(num) + 1e-5).all()
+
+
+@every(lambda row: row.log_prob and row.model.sample)
 def test_samples_agree_with_log_prob(name):
   row, params = fitted(name)
   num = 20_000
-  samples = np.asarray(jax.jit(row.model.sample, static_argnums=2)(params, jax.random.key(5), num))
+  sample = jax.jit(row.model.sample, static_argnums=2)
+  samples = np.asarray(sample(params, jax.random.key(5), num, **condition(row, num)))
   assert samples.shape == (num, *row.batch.x.shape[1:])
   if row.states is not None:
     index = {tuple(state): i for i, state in enumerate(row.states.tolist())}
@@ -128,18 +164,53 @@ def test_samples_agree_with_log_prob(name):
       assert (np.abs((samples**power).mean(0) - mean) < 4.5 * stderr).all()
 
 
-@every_model
+@every_density
 def test_a_batch_equals_its_examples_one_by_one_and_jit_equals_no_jit(name):
   row, params = fitted(name)
-  x = jnp.asarray(row.batch.x[:4])
-  together = row.model.log_prob(params, x)  # without jit
-  singly = [row.model.log_prob(params, one) for one in x]
+  x, context = jnp.asarray(row.batch.x[:4]), own_context(row, 4)
+  one = lambda i: jax.tree.map(lambda leaf: leaf[i], context)
+  fold = lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:])
+  together = row.log_prob(params, x, **context)  # without jit
+  singly = [row.log_prob(params, x[i], **one(i)) for i in range(4)]
   assert together.shape == (4,)
   np.testing.assert_allclose(together, singly, rtol=1e-5, atol=1e-5)
-  np.testing.assert_allclose(together, log_prob(row, params, x), rtol=1e-5, atol=1e-5)
-  np.testing.assert_allclose(
-    row.model.log_prob(params, x.reshape(2, 2, *x.shape[1:])), together.reshape(2, 2), rtol=1e-5, atol=1e-5
-  )
+  np.testing.assert_allclose(together, log_prob(row, params, x, **context), rtol=1e-5, atol=1e-5)
+  folded = row.log_prob(params, fold(x), **jax.tree.map(fold, context))
+  np.testing.assert_allclose(folded, fold(together), rtol=1e-5, atol=1e-5)
+
+
+@every_autoregressive_model
+def test_a_conditional_ignores_what_comes_later(name):
+  row, params = fitted(name)
+  x, context = jnp.asarray(row.batch.x[0], jnp.float32), own_context(row)
+  context = jax.tree.map(lambda leaf: leaf[0], context)
+  jacobian = np.asarray(jax.jit(jax.jacrev(lambda x: row.conditionals(params, x, **context)))(x))
+  dependence = np.abs(jacobian).reshape(len(x), -1, len(x)).max(1)
+  place = np.argsort(row.ordering or range(len(x)))
+  earlier = place[None, :] < place[:, None]
+  assert (dependence[~earlier] == 0).all()
+  assert (dependence[earlier] > 0).all()
+
+
+@every_flow
+def test_a_bijector_inverts_and_its_volume_is_that_of_autodiff(name):
+  row, params = fitted(name)
+  context = jax.tree.map(lambda leaf: leaf[0], own_context(row))
+  bijector = row.bijector(params, **context)
+  x = jnp.asarray(row.batch.x[0])
+  size, flat = x.size, lambda function: lambda y: function(y.reshape(x.shape)).ravel()
+
+  @jax.jit
+  def both_ways(x):
+    z, inverse_log_det = bijector.inverse_and_log_det(x)
+    back, forward_log_det = bijector.forward_and_log_det(z)
+    jacobian = jax.jacfwd(flat(bijector.inverse))(x.ravel()).reshape(size, size)
+    return back, inverse_log_det, forward_log_det, jnp.linalg.slogdet(jacobian)[1]
+
+  back, inverse_log_det, forward_log_det, expected = both_ways(x)
+  np.testing.assert_allclose(back, x, atol=1e-4)
+  np.testing.assert_allclose(inverse_log_det, expected, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(forward_log_det, -expected, rtol=1e-4, atol=1e-4)
 
 
 @every_learner
@@ -184,8 +255,11 @@ def test_saved_and_restored_a_run_goes_on_as_if_unbroken(name, tmp_path):
   assert_same(resumed, unbroken, rtol=0)
 
 
-@every_model
-def test_a_model_without_context_refuses_one(name):
+@every(lambda row: row.model.log_prob or row.model.bound)
+def test_a_model_is_given_a_context_if_and_only_if_it_has_one(name):
   row, params = fitted(name)
+  wrong = {'context': jnp.zeros(len(row.batch.x), int)} if row.batch.context is None else {}
+  x, key = jnp.asarray(row.batch.x), jax.random.key(0)
+  ask = row.model.log_prob or (lambda params, x, **kwargs: row.model.bound(params, key, x, **kwargs))
   with pytest.raises(ValueError, match='context'):
-    row.model.log_prob(params, jnp.asarray(row.batch.x), context=jnp.zeros(len(row.batch.x), int))
+    ask(params, x, **wrong)

@@ -66,3 +66,62 @@ def test_softplus_and_its_gap():
     exact = step * np.maximum(x, 0) + np.log1p(np.expm1(step * minus) / (1 + np.exp(-np.float64(low32) * minus)))
     np.testing.assert_allclose(likelihoods.softplus_gap(x32, low32, high32), exact, rtol=2e-6, atol=1e-30)
   assert math.isclose(float(likelihoods.softplus(jnp.float32(-200.0))), 0.0)
+
+
+HEADS = {
+  'bernoulli': (likelihoods.Bernoulli(), np.arange(2.0)),
+  'categorical': (likelihoods.Categorical(5), np.arange(5.0)),
+  'discretised logistic': (likelihoods.DiscretisedLogistic(256), np.arange(256.0)),
+  'mixture of discretised logistics': (likelihoods.DiscretisedLogistic(16, 3), np.arange(16.0)),
+  'gaussian': (likelihoods.Gaussian(), None),
+  'gaussian of a given scale': (likelihoods.Gaussian(0.3), None),
+  'mixture of gaussians': (likelihoods.MixtureOfGaussians(3), None),
+  'mixture of laplaces': (likelihoods.MixtureOfLaplaces(3), None),
+}
+
+
+@pytest.mark.parametrize('name', HEADS)
+def test_heads_are_normalised_and_draw_what_they_say(name):
+  head, states = HEADS[name]
+  outputs = 0.7 * jax.random.normal(jax.random.key(0), (head.size,))
+  values, width = (states, 1.0) if states is not None else (np.linspace(-30, 30, 60_001), 1e-3)
+  log_p = jax.jit(lambda x: head.log_prob(jnp.broadcast_to(outputs, (*x.shape, head.size)), x))
+  p = np.exp(np.asarray(log_p(jnp.asarray(values, jnp.float32)), np.float64)) * width
+  assert p.sum() == pytest.approx(1, abs=2e-5)
+  num = 100_000
+  draw = jax.jit(lambda key: head.sample(key, jnp.broadcast_to(outputs, (num, head.size))))
+  draws = np.asarray(draw(jax.random.key(1)), np.float64)
+  assert draws.shape == (num,)
+  assert states is None or set(draws) <= set(states)
+  for power in (1, 2):
+    stderr = (draws**power).std() / math.sqrt(num)
+    assert abs((draws**power).mean() - (p * values**power).sum()) < 4.5 * stderr
+  if not isinstance(head, likelihoods.DiscretisedLogistic):
+    assert float(head.mean(outputs)) == pytest.approx((p * values).sum(), abs=2e-4)
+
+
+@pytest.mark.parametrize('location', [-40.0, -1.0, 0.2, 40.0])
+def test_a_discretised_logistic_keeps_its_tails(location):
+  head, x = likelihoods.DiscretisedLogistic(256, min_scale=0.0), jnp.array([0.0, 1.0, 128.0, 254.0, 255.0])
+  outputs = jnp.broadcast_to(jnp.array([0.0, location, -5.0]), (5, 3))
+  found, gradient = jax.vmap(jax.value_and_grad(head.log_prob))(outputs, x)
+  a, scale = np.asarray(x, np.float64) / 127.5 - 1, math.exp(-5.0)
+  log_cdf = lambda y: -np.logaddexp(0, -(y - location) / scale)
+  log_survival = lambda y: -np.logaddexp(0, (y - location) / scale)
+  low, high = a - 1 / 255, a + 1 / 255
+  inside = log_cdf(high) + log_survival(low) + np.log1p(-np.exp(-2 / 255 / scale))
+  expected = np.where(x == 0, log_cdf(high), np.where(x == 255, log_survival(low), inside))
+  np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-5)
+  assert np.isfinite(gradient).all()
+
+
+def test_heads_refuse_what_is_no_distribution():
+  for make, message in (
+    (lambda: likelihoods.Categorical(1), 'num_classes=1'),
+    (lambda: likelihoods.Gaussian(scale=0.0), 'scale=0.0'),
+    (lambda: likelihoods.Gaussian(min_scale=-1.0), 'min_scale=-1.0'),
+    (lambda: likelihoods.MixtureOfGaussians(0), 'num_components=0'),
+    (lambda: likelihoods.DiscretisedLogistic(1), 'levels=1'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      make()
