@@ -1,4 +1,7 @@
-"""Settings of all tests, made before JAX starts: two emulated devices, and a cache for what is compiled twice."""
+"""Settings of all tests, made before JAX starts: two emulated devices, and a cache for what is compiled twice.
+
+Set ``JAX_COMPILATION_CACHE_DIR`` to keep what is compiled from one run of the tests to the next.
+"""
 
 import os
 import tempfile
@@ -8,7 +11,7 @@ os.environ.update(
   {
     'JAX_PLATFORMS': 'cpu',
     'XLA_FLAGS': ' '.join([os.environ.get('XLA_FLAGS', ''), '--xla_force_host_platform_device_count=2']),
-    'JAX_COMPILATION_CACHE_DIR': _cache.name,
+    'JAX_COMPILATION_CACHE_DIR': os.environ.get('JAX_COMPILATION_CACHE_DIR', _cache.name),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
   }
