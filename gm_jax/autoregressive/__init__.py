@@ -1,0 +1,1 @@
+"""Autoregressive models: exact likelihoods as products of conditionals."""
