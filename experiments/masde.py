@@ -5,7 +5,7 @@ an Ising model), given (the grid of an image), or complete, which makes the mode
 log-likelihood is exact.
 
   python -m experiments.masde                              the embedded digits, cut at one half
-  python -m experiments.masde --dataset=debd/dna --structure=l1 --penalty=0.05
+  python -m experiments.masde --dataset=debd/dna --structure=l1 --penalty=0.02
 """
 
 import jax
@@ -28,7 +28,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   """The flags of this binary."""
   absl_flags.DEFINE_enum('structure', STRUCTURES[0], STRUCTURES, 'Where the graph comes from.', flag_values=flags)
   absl_flags.DEFINE_float(
-    'penalty', 0.05, 'Of --structure=l1: weight of the L1 norm.', lower_bound=0, flag_values=flags
+    'penalty', 0.01, 'Of --structure=l1: weight of the L1 norm.', lower_bound=0, flag_values=flags
   )  # fmt: skip
   absl_flags.DEFINE_enum('ordering', ORDERINGS[0], ORDERINGS, 'Of the variables.', flag_values=flags)
   absl_flags.DEFINE_list('hidden_sizes', ['300'], 'Units of each hidden layer.', flag_values=flags)
