@@ -3,7 +3,7 @@
 Columns are standardised by the training rows of the fold, and scores are in those units. In each fold the validation
 rows choose the setting and the number of steps of EM; the test rows are looked at once, by what they chose.
 
-  python -m experiments.cross_validation uci/red_wine             needs $GM_JAX_DATA_DIR; about two minutes
+  python -m experiments.cross_validation uci/red_wine             needs $GM_JAX_DATA_DIR
 """
 
 import argparse
