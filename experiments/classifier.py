@@ -1,11 +1,13 @@
 """Generative classifiers: a density for each class, and the rule of Bayes.
 
-Fits the densities in closed form, and reports accuracy, the exact log-likelihood, and how well a low log p(x) tells
-data of another kind: noise, inverted images, shuffled features, and any other data set of the same shape.
+Fits the densities in closed form, mixtures by EM, and reports accuracy, the exact log-likelihood, and how well a low
+log p(x) tells data of another kind: noise, inverted images, shuffled features, and any other data set of the same
+shape.
 
   python -m experiments.classifier                                               QDA on the embedded digits, seconds
   python -m experiments.classifier --dataset=mnist --unfamiliar=omniglot         needs --data_dir or $GM_JAX_DATA_DIR
   python -m experiments.classifier --model=bernoulli_naive_bayes
+  python -m experiments.classifier --model=bernoulli_mixture --num_components=20
 """
 
 from typing import NamedTuple
@@ -17,12 +19,17 @@ from absl import flags as absl_flags
 
 from experiments import cli
 from gm_jax import data as datasets
-from gm_jax.base import Algorithm, Batch, TrainState
+from gm_jax.base import Algorithm, Batch, Model, TrainState
 from gm_jax.data import transforms
-from gm_jax.density import classifier, kernel
+from gm_jax.density import classifier, kernel, mixture, mixture_discrete
 from gm_jax.evaluation import likelihood, plots
+from gm_jax.training import rules
 
-MODELS = ('quadratic_discriminant', 'linear_discriminant', 'gaussian_naive_bayes', 'bernoulli_naive_bayes', 'kernel')
+MODELS = (
+  'quadratic_discriminant', 'linear_discriminant', 'gaussian_naive_bayes', 'bernoulli_naive_bayes', 'kernel',
+  'bernoulli_mixture',
+)  # fmt: skip
+BINARY_MODELS = ('bernoulli_naive_bayes', 'bernoulli_mixture')  # of pixels that are on or off
 
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
@@ -34,6 +41,8 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_float(
     'pseudo_count', 1.0, 'Imagined examples of each value of a binary feature.', 0, flag_values=flags
   )
+  absl_flags.DEFINE_integer('num_components', 20, 'Of each class of a mixture.', 1, flag_values=flags)
+  absl_flags.DEFINE_integer('em_steps', 50, 'Steps of EM that a mixture makes.', 1, flag_values=flags)
   absl_flags.DEFINE_float('quantile', 0.01, 'Share of the validation set to call unfamiliar.', 0, 1, flag_values=flags)
   absl_flags.DEFINE_list('unfamiliar', [], 'Data sets of the same shape, to be told apart.', flag_values=flags)
 
@@ -51,9 +60,9 @@ def prepare(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Data:
   """Binary for Bernoullis, dequantised for densities of grey data; the unfamiliar is treated as the familiar."""
   if dataset.train.y is None:
     raise ValueError(f'dataset={dataset.name!r} has no labels, and a classifier needs them')
-  if flags.model == 'bernoulli_naive_bayes':
+  if flags.model in BINARY_MODELS:
     if dataset.kind not in ('binary', 'grey'):
-      raise ValueError(f'model=bernoulli_naive_bayes needs binary or grey data, but {dataset.name!r} is {dataset.kind}')
+      raise ValueError(f'model={flags.model} needs binary or grey data, but {dataset.name!r} is {dataset.kind}')
     ready = lambda i, x, levels: (2 * x.astype(np.int32) > levels - 1).astype(np.float32)
   elif dataset.kind == 'grey':
     dequantise = jax.jit(lambda i, x, levels: transforms.dequantise(jax.random.key(i), x, levels)[0], static_argnums=2)
@@ -88,8 +97,35 @@ def prepare(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Data:
   return Data(*batches, {name: flat(3 + i, *other) for i, (name, other) in enumerate(others.items())})
 
 
-def make_classifier(flags: absl_flags.FlagValues, num_features: int, num_classes: int) -> classifier.Classifier:
+def bernoulli_mixture(flags: absl_flags.FlagValues, labels: np.ndarray) -> Model:
+  """A mixture of Bernoullis whose ``init`` fits it by EM to the examples of one class."""
+  counts = np.bincount(labels)
+  if flags.num_components > counts.min():
+    raise ValueError(f'num_components={flags.num_components} exceeds the {counts.min()} examples of the smallest class')
+  size = int(counts.max())
+
+  @jax.jit
+  def fit(key, batch):
+    family = mixture_discrete.Bernoulli(prior=flags.pseudo_count / size)
+    one = mixture.Mixture(family, flags.num_components, prior=flags.pseudo_count / size)
+    em = rules.expectation_maximization(one.init, one.e_step, one.m_step)
+    return mixture.best_of(em, key, batch, num_restarts=1, num_steps=flags.em_steps)[0].params
+
+  def init(key, batch):
+    # Every class as many rows as the largest, the further ones without weight: one program fits them all.
+    weights = np.arange(size) < len(batch.x)
+    x = np.resize(np.asarray(batch.x), (size, batch.x.shape[1]))
+    return fit(key, Batch(x, weights.astype(np.float32)))
+
+  unfitted = mixture.Mixture(mixture_discrete.Bernoulli(), flags.num_components)
+  return unfitted.model()._replace(init=init)
+
+
+def make_classifier(flags: absl_flags.FlagValues, train: Batch, num_classes: int) -> classifier.Classifier:
   """The classifier that the flags ask for."""
+  num_features = train.x.shape[1]
+  if flags.model == 'bernoulli_mixture':
+    return classifier.generative_classifier(bernoulli_mixture(flags, train.context), num_classes)
   if flags.model == 'kernel':
     return classifier.generative_classifier(kernel.model(), num_classes)
   if flags.model == 'bernoulli_naive_bayes':
@@ -101,7 +137,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   """The experiment that the flags ask for."""
   del axis_name  # nothing is averaged: the closed form sees all data at once
   data = prepare(flags, dataset)
-  model = make_classifier(flags, data.train.x.shape[1], dataset.num_classes)
+  model = make_classifier(flags, data.train, dataset.num_classes)
   joint = likelihood.evaluator(_scores(model), block_size=1000)
 
   # Here and not in ``init``, which is traced: there the whole training set would be a constant of the program.

@@ -256,6 +256,19 @@ def test_leave_one_out_is_what_it_says():
     assert float(ours[i]) == pytest.approx(float(log_prob(other, points[i])), abs=1e-4)
 
 
+@pytest.mark.filterwarnings('ignore::FutureWarning')
+def test_statsmodels_density_and_leave_one_out_likelihood():
+  peer = pytest.importorskip('statsmodels.nonparametric.kernel_density')  # of the extra for benchmarks
+  points = np.random.default_rng(5).standard_normal((40, 2))
+  queries, widths = points[:10] + 0.3, np.array([0.4, 0.7])
+  reference = peer.KDEMultivariate(points, 'cc', bw=widths)
+  estimator = kernel.fit(points, widths)
+  np.testing.assert_allclose(log_prob(estimator, queries), np.log(reference.pdf(queries)), atol=1e-4)
+  # Its sum has a minus, and sums of kernels in it that are not divided by the 39 other points.
+  expected = -reference.loo_likelihood(widths, func=np.log) - 40 * math.log(39)
+  np.testing.assert_allclose(leave_one_out(estimator).sum(), expected, rtol=1e-4)
+
+
 def test_blocks_do_not_change_the_answer():
   points, queries = _clusters(3, 101, 53)
   for name, product in (('gaussian', False), ('epanechnikov', True)):

@@ -96,6 +96,14 @@ def test_classifier_reports_accuracy_and_what_it_calls_unfamiliar(tmp_path):
   assert scores['auc_against_swiss_roll']['unit'] == 'AUC' and 0 <= scores['auc_against_swiss_roll']['value'] <= 1
 
 
+def test_classifier_by_mixtures_of_one_component_is_naive_bayes(tmp_path):
+  """But for what keeps probabilities off 0 and 1: the pseudo-examples of the one, the floor of the other."""
+  options = ['--dataset=digits', '--pseudo_count=0.001', '--num_steps=1']
+  one = run('classifier', tmp_path / 'one', *options, '--model=bernoulli_mixture', '--num_components=1')
+  naive = run('classifier', tmp_path / 'naive', *options, '--model=bernoulli_naive_bayes')
+  assert one['test_accuracy']['value'] == pytest.approx(naive['test_accuracy']['value'], abs=0.011)
+
+
 def test_pca_reports_nats_and_bits(tmp_path):
   scores = run('pca', tmp_path / 'run')
   assert {name: score['kind'] for name, score in scores.items()} == {
@@ -125,6 +133,8 @@ def test_pca_reports_nats_and_bits(tmp_path):
     ('classifier', ['--dataset=bars_and_stripes'], 'needs real or grey data'),
     ('classifier', ['--dataset=swiss_roll'], 'has no labels'),
     ('classifier', ['--model=bernoulli_naive_bayes'], 'needs binary or grey data'),
+    ('classifier', ['--model=bernoulli_mixture'], 'needs binary or grey data'),
+    ('classifier', ['--dataset=digits', '--model=bernoulli_mixture', '--num_components=200'], 'exceeds the'),
     ('classifier', ['--unfamiliar=digits'], 'unfamiliar=digits'),
     ('classifier', ['--floor=0'], 'floor=0'),
     ('classifier', ['--quantile=1'], 'quantile=1'),
