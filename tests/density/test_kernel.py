@@ -258,7 +258,7 @@ def test_leave_one_out_is_what_it_says():
 
 @pytest.mark.filterwarnings('ignore::FutureWarning')
 def test_statsmodels_density_and_leave_one_out_likelihood():
-  peer = pytest.importorskip('statsmodels.nonparametric.kernel_density')  # of the extra for benchmarks
+  peer = pytest.importorskip('statsmodels.nonparametric.kernel_density')
   points = np.random.default_rng(5).standard_normal((40, 2))
   queries, widths = points[:10] + 0.3, np.array([0.4, 0.7])
   reference = peer.KDEMultivariate(points, 'cc', bw=widths)
