@@ -12,6 +12,7 @@ the order of MADE's degrees::
   input j   -> unit k    if j in S_k
   unit k    -> unit l    if S_k is a subset of S_l
   unit k    -> output i  if S_k is a subset of B_i
+  input j   -> output i  if j in B_i
 
 so that a path from j to output i exists if and only if j is in B_i. The paper's own masks could not be compared with:
 this construction is ours. With the graph that joins everything it is MADE's.
@@ -127,13 +128,18 @@ class MASDE(nn.Module):
     return len(self.blankets)
 
   def setup(self):
-    """Masked layers; each unit's weights start with the variance of what it sees."""
+    """Masked layers, hidden ones with weights that keep the variance of the few units seen; and a direct one."""
     *hidden, output = masks(self.blankets, self.hidden_sizes)
-    self.masks = [*hidden, np.repeat(output, self.head.size, axis=1)]
-    self.layers = [
-      MaskedDense(mask.shape[1], kernel_init=nn.initializers.normal(1 / np.sqrt(max(mask.sum(0).mean(), 1))))
-      for mask in self.masks
+    repeat = lambda mask: np.repeat(mask, self.head.size, axis=1)
+    self.hidden_masks, self.output_mask = hidden, repeat(output)
+    self.direct_mask = repeat(membership(self.blankets).T)
+    scales = [1 / np.sqrt(max(mask.sum(0).mean(), 1)) for mask in hidden]
+    self.hidden = [
+      MaskedDense(size, kernel_init=nn.initializers.normal(scale))
+      for size, scale in zip(self.hidden_sizes, scales, strict=True)
     ]
+    self.output = MaskedDense(self.output_mask.shape[1])
+    self.direct = MaskedDense(self.output_mask.shape[1], use_bias=False, kernel_init=nn.initializers.zeros)
 
   def __call__(self, x: Array, *, context=None) -> Array:
     """The log-probability; touches every parameter."""
@@ -145,9 +151,10 @@ class MASDE(nn.Module):
     if x.shape[-1] != self.num_dimensions:
       raise ValueError(f'x.shape={x.shape}: the last axis must be the {self.num_dimensions} variables of the blankets')
     hidden = x
-    for layer, mask in zip(self.layers[:-1], self.masks[:-1], strict=True):
+    for layer, mask in zip(self.hidden, self.hidden_masks, strict=True):
       hidden = self.activation(layer(hidden, mask))
-    return self.layers[-1](hidden, self.masks[-1]).reshape(*x.shape, self.head.size)
+    outputs = self.output(hidden, self.output_mask) + self.direct(x, self.direct_mask)
+    return outputs.reshape(*x.shape, self.head.size)
 
   def log_prob(self, x: Array, *, context=None) -> Array:
     """The exact log p(x) in nats: ``[..., D] -> [...]``."""
