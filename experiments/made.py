@@ -69,7 +69,11 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     matrices = module.masks()
     names = [f'hidden {i + 1}' for i in range(len(module.degrees.hidden))] + ['output'] * bool(module.degrees.hidden)
     figure = autoregressive_plots.masks(matrices, names + ['direct'] * module.direct)
-    keep('masks.png', figure, 'Masks of the layers (the first set of several): units to the right, units below across')
+    keep(
+      'masks.png',
+      figure,
+      'Masks of the layers (the first of several sets): units downwards, what they see to the right',
+    )
 
   data, objective = autoregressive.prepare(flags, dataset), made.objective(module, flags.masks)
   ordering = module.degrees.orderings[0]

@@ -82,7 +82,7 @@ class Degrees:
 
 
 class Blocks(NamedTuple):
-  """The units of a hidden layer by rising degree: t is borne by ``count[m, t]`` units from ``order[m, start[m, t]]`` on."""
+  """The units of a hidden layer by rising degree, where ``count[m, t]`` of them from ``start[m, t]`` on bear t."""
 
   order: np.ndarray  # [M, H]
   start: np.ndarray  # [M, D]
@@ -138,20 +138,19 @@ def degrees(
     raise ValueError('key=None, but a random ordering or connectivity is drawn from a key')
   if num_masks > 1 and not (random_ordering or random_connectivity):
     raise ValueError(f'num_masks={num_masks}, but neither ordering nor connectivity is random: they would be equal')
-  ordering_key, *layer_keys = jax.random.split(jax.random.key(0) if key is None else key, 1 + len(hidden_sizes))
+  # RandomState and not Generator: NumPy promises that its stream stays as it is, and a run that goes on draws again.
+  random = None if key is None else np.random.RandomState(np.asarray(jax.random.key_data(key)).ravel())
   if random_ordering:
-    keys = jax.random.split(ordering_key, num_masks)
-    orderings = np.asarray(jax.vmap(lambda key: jax.random.permutation(key, num_dimensions))(keys))
+    orderings = np.stack([random.permutation(num_dimensions) for _ in range(num_masks)])
   else:
     given = np.arange(num_dimensions) if isinstance(ordering, str) else masked.check_ordering(ordering, num_dimensions)
     orderings = np.tile(given, (num_masks, 1))
-  hidden, lowest = [], np.ones((num_masks, 1), np.int32)
-  for layer_key, size in zip(layer_keys, hidden_sizes, strict=True):
+  hidden, lowest = [], np.ones((num_masks, 1), int)
+  for size in hidden_sizes:
     if connectivity == 'even':
       layer = np.tile(masked.even_degrees(size, num_dimensions, reach_all=reach_all), (num_masks, 1))
     else:
-      top = max(num_dimensions, 2)
-      layer = np.asarray(jax.random.randint(layer_key, (num_masks, size), lowest, top))
+      layer = random.randint(np.tile(lowest, size), max(num_dimensions, 2))
     hidden.append(layer.astype(np.int32))
     lowest = layer.min(1, keepdims=True)
   return Degrees(orderings.astype(np.int32), np.argsort(orderings, axis=1).astype(np.int32) + 1, tuple(hidden))
