@@ -72,7 +72,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     keep(
       'masks.png',
       figure,
-      'Masks of the layers (the first of several sets): units downwards, what they see to the right',
+      'Masks of the layers (the first set of several): units go down, what they see goes right',
     )
 
   data, objective = autoregressive.prepare(flags, dataset), made.objective(module, flags.masks)
@@ -81,7 +81,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
 
 
 BINARY = cli.Binary(
-  name='made', doc=__doc__, define_flags=define_flags, build=build, defaults={'num_epochs': 100, 'learning_rate': 1e-3}
+  name='made', doc=__doc__, define_flags=define_flags, build=build, defaults={'num_epochs': 100, 'learning_rate': 3e-3}
 )
 
 if __name__ == '__main__':

@@ -95,8 +95,8 @@ class FVSBN(nn.Module):
 
   def _conditional(self) -> Callable:
     """``(x [D], context or None, dimension) -> [1]``, where x is zero in the dimensions that are not yet known."""
-    kernel, bias = self.kernel.T, self.bias
-    context_kernel = self.context_kernel.T if self.context_size else None
+    kernel, bias = jnp.asarray(self.kernel).T, jnp.asarray(self.bias)
+    context_kernel = jnp.asarray(self.context_kernel).T if self.context_size else None
 
     def logit(x, c, d):
       logit = kernel[d] @ x + bias[d]
@@ -174,7 +174,8 @@ class SeparateMLPs(FVSBN):
     return jnp.sum(self.activation(hidden) * self.readout, axis=-1) + self.bias
 
   def _conditional(self):
-    kernel, hidden_bias, readout, bias = self.hidden_kernel, self.hidden_bias, self.readout, self.bias
+    parts = (self.hidden_kernel, self.hidden_bias, self.readout, self.bias)
+    kernel, hidden_bias, readout, bias = map(jnp.asarray, parts)
     context_kernel = jnp.swapaxes(self.context_kernel, 0, 1) if self.context_size else None
 
     def logit(x, c, d):

@@ -304,8 +304,10 @@ class MADE(nn.Module):
     context = context_features(context, self.context_size, keys.shape)
     if self.num_masks == 1:
       return jax.vmap(self._sampler(0))(keys, context, x, observed)
-    sampler = lambda args: self._sampler(args[0])(*args[1:])  # weights in another order for each: bound the memory
-    return jax.lax.map(sampler, (index, keys, context, x, observed), batch_size=16)
+    sampler = lambda args: self._sampler(args[0])(*args[1:])
+    num_weights = sum(leaf.size for leaf in jax.tree.leaves(self.variables['params']))
+    at_once = max(2**24 // num_weights, 1)  # each example has the weights in an order of its own: bound the memory
+    return jax.lax.map(sampler, (index, keys, context, x, observed), batch_size=at_once)
 
   def _sampler(self, index):
     """``(key, context, x, observed) -> (x, log-weight)`` of one example under one mask."""
@@ -314,21 +316,24 @@ class MADE(nn.Module):
     orders = [pick(block.order) for block in blocks]
     pads = [block.size for block in blocks]  # rows of zeros behind the last unit, so that no block is cut off
 
+    def weights(layer, name):
+      return jnp.asarray(layer.variables['params'][name])
+
     def incoming(layer, l, order):
       """Kernel ``[units, units below]`` of a layer, both sides by rising degree."""
-      kernel = layer.variables['params']['kernel'].T
+      kernel = weights(layer, 'kernel').T
       kernel = kernel if l == 0 else jnp.pad(kernel[:, orders[l - 1]], ((0, 0), (0, pads[l - 1])))
       return kernel if order is None else jnp.pad(kernel[order], ((0, pads[l]), (0, 0)))
 
     kernels = [incoming(layer, l, orders[l]) for l, layer in enumerate(self.hidden)]
-    biases = [layer.variables['params']['bias'] for layer in self.hidden]
+    biases = [weights(layer, 'bias') for layer in self.hidden]
     starts, counts = [pick(block.start) for block in blocks], [pick(block.count) for block in blocks]
     by_dimension = lambda leaf: leaf.reshape(num_dimensions, self.head.size, *leaf.shape[1:])
     last = self.output if num_layers else self.shortcut
     readout = by_dimension(incoming(last, num_layers, None))
-    shortcut = by_dimension(self.shortcut.variables['params']['kernel'].T) if num_layers and self.direct else None
-    output_bias = last.variables['params']['bias']
-    conditions = [layer.variables['params']['kernel'] for layer in self.conditions] if self.context_size else []
+    shortcut = by_dimension(weights(self.shortcut, 'kernel').T) if num_layers and self.direct else None
+    output_bias = weights(last, 'bias')
+    conditions = [weights(layer, 'kernel') for layer in self.conditions] if self.context_size else []
 
     def one(key, context, x, observed):
       shifts = [context @ kernel for kernel in conditions] or [0.0] * (num_layers + 1)
