@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gm_jax.base import Algorithm, Batch, Model
+from gm_jax.autoregressive import fvsbn, made
+from gm_jax.base import Algorithm, Batch, Model, bind, pure
 from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
 from gm_jax.density import factor_analysis, gaussian, histogram, kernel, mixture, mixture_discrete, mixture_gaussian
+from gm_jax.likelihoods import Categorical, MixtureOfGaussians
 from gm_jax.training import rules
 
 
@@ -120,6 +122,7 @@ def rows() -> list[Row]:
       triples,
     ),
     *density_rows(triples),
+    *made_rows(triples),
   ]  # fmt: skip
 
 
@@ -166,4 +169,32 @@ def density_rows(triples: np.ndarray) -> list[Row]:
     Row('categorical', gaussian.categorical(3, 3), None, INTEGERS, triples),
     Row('kernel density', kernel.model(), None, CLUSTERS, grid=plane),
     Row('histogram', histogram.model(4), None, CLUSTERS, grid=cells(CLUSTERS.x, 40)),
+  ]
+
+
+def made_rows(triples: np.ndarray) -> list[Row]:
+  """Masked autoencoders and networks without sharing; one of each kind has a context."""
+
+  def row(name, module, batch, objective=None, ordering=None, masks=1, **kwargs):
+    init, loss = objective or (pure(module).init, rules.likelihood_loss(pure(module).log_prob))
+    make = lambda axis_name: rules.descent(init, loss, optax.adam(0.02), axis_name=axis_name)
+    kwargs.update({'conditionals': bind(module, 'conditionals'), 'ordering': ordering} if masks == 1 else {})
+    return Row(name, pure(module), make, batch, deterministic=True, **kwargs)
+
+  def masked_row(name, degrees, batch, ordering=None, context_size=0, **kwargs):
+    own = {key: kwargs.pop(key) for key in ('head', 'one_hot', 'direct') if key in kwargs}
+    module = made.MADE(degrees, activation=jnp.tanh, context_size=context_size, **own)
+    return row(name, module, batch, made.objective(module), ordering, degrees.num_masks, **kwargs)
+
+  ordering, key = (2, 0, 3, 1), jax.random.key(0)
+  labelled = PATTERNS._replace(context=np.arange(len(PATTERNS.x)) % 3)
+  drawn = made.degrees(3, (4,), ordering='random', connectivity='random', num_masks=3, key=key)
+  return [
+    masked_row('made', made.degrees(4, (5, 6), ordering=ordering), labelled, ordering, 3, direct=True, states=bits(4)),
+    masked_row('made, ensemble', drawn, CATEGORIES, head=Categorical(3), one_hot=True, states=triples),
+    masked_row(
+      'made, mixtures', made.degrees(2, (6,)), CLUSTERS, head=MixtureOfGaussians(2, 0.1), grid=square(-8, 8, 321)
+    ),
+    row('fvsbn', fvsbn.FVSBN(4, ordering), PATTERNS, ordering=ordering, states=bits(4)),
+    row('separate mlps', fvsbn.SeparateMLPs(4, None, 3, num_hidden=3), labelled, states=bits(4)),
   ]

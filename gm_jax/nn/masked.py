@@ -30,13 +30,18 @@ def input_degrees(ordering: Array) -> Array:
   return jnp.argsort(ordering) + 1
 
 
-def even_degrees(num_units: int, num_dimensions: int) -> np.ndarray:
+def even_degrees(num_units: int, num_dimensions: int, *, reach_all: bool = True) -> np.ndarray:
   """Degrees 1..D-1 of a hidden layer, as evenly spread as can be, in rising order: ``[num_units]``.
 
+  Args:
+    num_units: of the layer.
+    num_dimensions: D.
+    reach_all: whether each degree must be there.
+
   Raises:
-    ValueError: if the layer is too narrow to bear every degree.
+    ValueError: if the layer is too narrow to bear every degree that must be there.
   """
-  if num_units < num_dimensions - 1:
+  if reach_all and num_units < num_dimensions - 1:
     raise ValueError(
       f'a hidden layer of {num_units} units cannot bear each of the degrees 1, ..., {num_dimensions - 1}: '
       f'give it {num_dimensions - 1} units or more'
