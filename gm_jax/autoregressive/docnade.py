@@ -197,6 +197,7 @@ class DocNADE(nn.Module):
     """
     words, present, embedded = self._embed(x)
     each = self.words.log_prob(self._hidden(embedded, context), words)
+    each = jnp.where(words < self.vocabulary_size, each, jnp.nan)  # the last word is embedded nowhere
     return jnp.sum(jnp.where(present, each, 0), axis=-1)
 
   def estimate(self, key: Key, x: Array, num_positions: int, *, context: Array | None = None) -> Array:
