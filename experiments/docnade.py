@@ -182,9 +182,7 @@ def draw(module, dataset: datasets.Dataset, splits, key, params, folder) -> list
   counts = train.x.sum(0)
   asked = np.argsort(-counts)[np.unique(np.geomspace(1, len(counts), 17).astype(int)[:-1] - 1)]
   columns = {vocabulary[i]: vocabulary[retrieval.nearest(embedding, i, 8)] for i in asked}
-  keep(
-    'nearest_words.png', conditional_plots.word_table(columns), 'The words nearest to each heading, by their rows of W'
-  )
+  keep('nearest_words.png', conditional_plots.word_table(columns), 'The words nearest to each heading, by rows of W')
 
   shown = np.argsort(-embedding.std(0))[:16]
   columns = {f'unit {j}': vocabulary[np.argsort(-embedding[:, j])[:10]] for j in sorted(shown)}

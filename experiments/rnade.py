@@ -177,8 +177,10 @@ def draw(module, data: Data, dataset: datasets.Dataset, key, params, folder) -> 
   densities = np.exp(module.head.log_prob(outputs[:200, shown, None], grid))
   names = dataset.feature_names or [f'dimension {d}' for d in range(module.num_dimensions)]
   figure = conditional_plots.conditional_densities(data.test[:200, shown], grid, densities, [names[d] for d in shown])
-  keep('conditionals.png', figure, 'p(x_d | earlier dimensions) of five test examples, whose values are marked, and its '
-       'mean over 200 examples, over the histogram of these')  # fmt: skip
+  caption = (
+    'p(x_d | earlier ones) of five test examples, whose values are marked; its mean over 200, and their histogram'
+  )
+  keep('conditionals.png', figure, caption)
 
   if len(dataset.shape) != 3:
     if module.num_dimensions == 2:

@@ -71,8 +71,8 @@ class Softmax(nn.Module):
 def tree_paths(vocabulary_size: int) -> tuple[np.ndarray, np.ndarray]:
   """The way from the root of the balanced tree to the leaf of each word.
 
-  The tree is the complete one of a heap: the children of node i are 2 i + 1 and 2 i + 2, the inner nodes 0 ... V - 2, and
-  the leaves V - 1 ... 2 V - 2 are the words in their order. No path is longer than another by more than one.
+  The tree is the complete one of a heap: the children of node i are 2 i + 1 and 2 i + 2, the inner nodes 0 ... V - 2,
+  and the leaves V - 1 ... 2 V - 2 the words in their order. No path is longer than another by more than one.
 
   Returns:
     Nodes ``[V, M]``, from the leaf's parent up to the root, and signs ``[V, M]``: +1 where the path goes to the second
@@ -116,10 +116,10 @@ class Tree(nn.Module):
     """``[..., H] -> [...]`` words, by one walk from the root."""
     place = jnp.zeros(hidden.shape[:-1], jnp.int32)
     last = self.vocabulary_size - 2
-    for key in jax.random.split(key, (self.vocabulary_size - 1).bit_length()):
+    for one in jax.random.split(key, (self.vocabulary_size - 1).bit_length()):
       node = jnp.minimum(place, last)
       logits = jnp.sum(self.kernel[node] * hidden, axis=-1) + self.bias[node]
-      child = 2 * place + 1 + sample_bernoulli(key, logits).astype(jnp.int32)
+      child = 2 * place + 1 + sample_bernoulli(one, logits).astype(jnp.int32)
       place = jnp.where(place <= last, child, place)
     return place - self.vocabulary_size + 1
 
@@ -189,7 +189,7 @@ class DocNADE(nn.Module):
     return self.activation(bias[..., None, :] + jnp.cumsum(before, axis=-2))
 
   def log_prob(self, x: Array, *, context: Array | None = None) -> Array:
-    """Log p(v) in nats of the words in the order given, given their number: ``[..., L] -> [...]``.
+    """The exact log-probability in nats of the words in their order, given their number: ``[..., L] -> [...]``.
 
     Raises:
       ValueError: for a number that is neither a word nor -1 (in a compiled program the result is NaN instead), or a
@@ -218,7 +218,7 @@ class DocNADE(nn.Module):
     return jnp.mean(each, axis=-1) * num[..., 0]
 
   def conditionals(self, x: Array, *, context: Array | None = None) -> Array:
-    """Log p(w | v_<i) for every position i and word w: ``[..., L] -> [..., L, V]``."""
+    """The log p(w | v_<i) of every position i and word w: ``[..., L] -> [..., L, V]``."""
     return self.words.log_probs(self._hidden(self._embed(x)[2], context))
 
   def encode(self, x: Array, *, context: Array | None = None) -> Array:
@@ -291,7 +291,7 @@ def objective(module: DocNADE, num_positions: int = 0) -> tuple[Callable, Loss]:
 
 
 def order_average(log_prob: Callable, key: Key, x: Array, num_orders: int) -> Array:
-  """Log of the mean of p over random orders of the words: ``[..., L] -> [...]``, nats.
+  """The log of the mean of p over random orders of the words: ``[..., L] -> [...]``, nats.
 
   The mean over *all* orders is the probability of the bag less the multinomial coefficient. In expectation this lies
   below its logarithm, and comes closer with each order; the mean of log p over orders lies below both.

@@ -1,7 +1,8 @@
 """Small data sets drawn from a key, whose true density is known: a model can be held against the truth.
 
 In the plane: two moons, rings, 8 and 25 Gaussians, a checkerboard, a pinwheel and a Swiss roll; as binary images, bars
-and stripes; as bags of words, documents on five topics. Each is a ``Toy``: a sampler, and the log-density (nats) that the samples have exactly.
+and stripes; as bags of words, documents on five topics. Each is a ``Toy``: a sampler, and the log-density (nats) that
+the samples have exactly.
 """
 
 import functools
@@ -272,7 +273,10 @@ NAMES = (*TOYS, 'bars_and_stripes', 'topics')
 
 
 def log_density(name: str, size: int = 4) -> Callable[[Array], Array]:
-  """The true log-density of a toy set by name: x ``[..., 2]`` (images ``[..., size, size, 1]``, bags ``[..., V]``) to ``[...]``, nats."""
+  """The true log-density of a toy set by name, in nats.
+
+  It takes x ``[..., 2]``, or images ``[..., size, size, 1]``, or bags of words ``[..., V]``, to ``[...]``.
+  """
   return _toy(name, size).log_density
 
 

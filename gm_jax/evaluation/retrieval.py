@@ -36,7 +36,7 @@ def precision_recall(
     query_labels: ``[Q]`` integers, each of which some document bears.
     documents: ``[N, H]``.
     labels: ``[N]`` integers.
-    fractions: ``[F]`` shares of the documents that are retrieved, above 0 and up to 1; of each at least one document is.
+    fractions: ``[F]`` shares of the documents that are retrieved, above 0 and up to 1; at least one is.
     block_size: queries at a time, which bounds the memory.
 
   Raises:

@@ -64,20 +64,20 @@ def test_the_recursion_equals_the_formula(hidden_sizes, ordering, head):
 def test_the_density_integrates_to_one(head):
   """By the midpoint rule over the second dimension, on [-60, 60] for five values of the first, and over the first."""
   module, params = make(2, head=head(2, min_scale=0.5), scale=0.3)
-  side = np.linspace(-60, 60, 60_001)
+  side = np.linspace(-60, 60, 24_001)
   width = side[1] - side[0]
   x = np.stack(np.meshgrid([-2.0, -0.5, 0.0, 1.0, 3.0], side, indexing='ij'), -1)
   joint = np.exp(np.asarray(call(module, params, 'log_prob', x), np.float64)).sum(1) * width
   outputs = call(module, params, 'conditionals', x[:, 0])[:, 0]
   first = np.exp(np.asarray(module.head.log_prob(outputs, jnp.asarray(x[:, 0, 0])), np.float64))
-  np.testing.assert_allclose(joint, first, rtol=2e-5)
-  np.testing.assert_allclose(np.exp(module.head.log_prob(outputs[:1], jnp.asarray(side))).sum() * width, 1, rtol=2e-5)
+  np.testing.assert_allclose(joint, first, rtol=1e-4)
+  np.testing.assert_allclose(np.exp(module.head.log_prob(outputs[:1], jnp.asarray(side))).sum() * width, 1, rtol=1e-4)
 
 
 @pytest.mark.parametrize('hidden_sizes', [(12,), (12, 12)])
 def test_a_conditional_sees_exactly_the_earlier_dimensions_in_every_ordering(hidden_sizes):
   x = jax.random.normal(jax.random.key(2), (4,))
-  for ordering in [*itertools.permutations(range(4))][::5]:
+  for ordering in [*itertools.permutations(range(4))][::7]:
     module, params = make(4, hidden_sizes, ordering=ordering)
     outputs = lambda x, module=module, params=params: module.apply({'params': params}, x, method='conditionals')
     dependence = np.abs(jax.jacrev(outputs)(x)).max(1)
@@ -104,7 +104,7 @@ def assert_uniform(u):
 
 @pytest.mark.parametrize('head', DENSITIES)
 def test_the_sampler_draws_from_the_conditionals(head):
-  module, params = make(3, (6, 5), head(2, min_scale=0.1), ordering=(2, 0, 1))
+  module, params = make(3, (6, 5), head(2, min_scale=0.1), scale=0.4, ordering=(2, 0, 1))
   x = call(module, params, 'sample', jax.random.key(3), 20_000)
   assert x.shape == (20_000, 3)
   assert_uniform(uniforms(module, params, x))
