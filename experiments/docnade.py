@@ -200,7 +200,7 @@ BINARY = cli.Binary(
   doc=__doc__,
   define_flags=define_flags,
   build=build,
-  defaults={'dataset': 'topics', 'num_epochs': 30, 'learning_rate': 0.01},
+  defaults={'dataset': 'topics', 'num_epochs': 15, 'learning_rate': 0.01},
   evaluation_flags=('num_orders',),
 )
 
