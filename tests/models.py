@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gm_jax.autoregressive import fvsbn, made
+from gm_jax.autoregressive import docnade, fvsbn, made, rnade
 from gm_jax.base import Algorithm, Batch, Model, bind, pure
 from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
 from gm_jax.density import factor_analysis, gaussian, histogram, kernel, mixture, mixture_discrete, mixture_gaussian
@@ -123,6 +123,8 @@ def rows() -> list[Row]:
     ),
     *density_rows(triples),
     *made_rows(triples),
+    *rnade_rows(),
+    *docnade_rows(triples),
   ]  # fmt: skip
 
 
@@ -198,3 +200,43 @@ def made_rows(triples: np.ndarray) -> list[Row]:
     row('fvsbn', fvsbn.FVSBN(4, ordering), PATTERNS, ordering=ordering, states=bits(4)),
     row('separate mlps', fvsbn.SeparateMLPs(4, None, 3, num_hidden=3), labelled, states=bits(4)),
   ]
+
+
+def descend(init, loss, learning_rate=0.05):
+  """Adam on a loss."""
+
+  def make(axis_name):
+    return rules.descent(init, loss, optax.adam(learning_rate), axis_name=axis_name)
+
+  return make
+
+
+def rnade_rows() -> list[Row]:
+  """Of one layer, and of two with a context."""
+
+  def row(name, batch, **kwargs):
+    module = rnade.RNADE(2, head=MixtureOfGaussians(2, min_scale=0.1), ordering=(1, 0), **kwargs)
+    model = pure(module)
+    make = descend(model.init, rules.likelihood_loss(model.log_prob), 0.01)
+    return Row(
+      name, model, make, batch, grid=square(-8, 8, 641), deterministic=True,
+      conditionals=bind(module, 'conditionals'), ordering=(1, 0),
+    )  # fmt: skip
+
+  labelled = Batch(CLUSTERS.x, np.tile(np.array([0, 1], np.int32), 12))
+  return [
+    row('rnade', CLUSTERS, hidden_sizes=(12,)),
+    row('rnade, deep, conditional', labelled, hidden_sizes=(12, 8), context_size=2),
+  ]
+
+
+def docnade_rows(triples: np.ndarray) -> list[Row]:
+  """Both ways to put out words, the tree learnt from a part of the positions."""
+
+  def row(output, num_positions):
+    module = docnade.DocNADE(vocabulary_size=3, num_hidden=4, output=output, document_length=3)
+    make = descend(*docnade.objective(module, num_positions))
+    states = triples.astype(np.int32)
+    return Row(f'docnade, {output}', pure(module), make, INTEGERS, states, deterministic=not num_positions)
+
+  return [row('softmax', 0), row('tree', 2)]

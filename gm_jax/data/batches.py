@@ -30,7 +30,7 @@ def epoch_order(key: Key, epoch: Array | int, num_examples: int) -> Array:
   Returns:
     ``[N]`` int32, a permutation of 0 ... N - 1.
   """
-  return _permute(_round_keys(key, epoch, num_examples), jnp.arange(num_examples), num_examples)
+  return permute(_round_keys(key, epoch, num_examples), jnp.arange(num_examples), num_examples)
 
 
 @functools.partial(jax.jit, static_argnames=('num_steps', 'num_examples', 'batch_size'))
@@ -59,7 +59,7 @@ def batch_indices(key: Key, first_step: Array | int, num_steps: int, num_example
   epochs, steps_in_epoch = steps // steps_per_epoch, steps % steps_per_epoch
   round_keys = jax.vmap(lambda epoch: _round_keys(key, epoch, num_examples))(epochs)
   positions = steps_in_epoch[:, None] * batch_size + jnp.arange(batch_size)
-  return jax.vmap(lambda keys, position: _permute(keys, position, num_examples))(round_keys, positions)
+  return jax.vmap(lambda keys, position: permute(keys, position, num_examples))(round_keys, positions)
 
 
 def _round_keys(key: Key, epoch: Array | int, num_examples: int) -> Array:
@@ -67,8 +67,8 @@ def _round_keys(key: Key, epoch: Array | int, num_examples: int) -> Array:
   return jax.random.bits(jax.random.fold_in(key, epoch), (6 * num_examples.bit_length(), 2), jnp.uint32)
 
 
-def _permute(round_keys: Array, positions: Array, num_examples: int) -> Array:
-  """Where a permutation of 0 ... N - 1 sends some positions, by the swap-or-not shuffle.
+def permute(round_keys: Array, positions: Array, num_examples: Array | int) -> Array:
+  """Where a permutation of 0 ... N - 1 sends some positions, by the swap-or-not shuffle; N may be traced.
 
   Each round pairs i with K - i mod N for a random K, and swaps the pair if a random function of its larger member
   says so. The order of the pair does not matter to either choice, so a round is a permutation, whatever N is; the

@@ -1,7 +1,8 @@
 """Small data sets drawn from a key, whose true density is known: a model can be held against the truth.
 
 In the plane: two moons, rings, 8 and 25 Gaussians, a checkerboard, a pinwheel and a Swiss roll; as binary images, bars
-and stripes. Each is a ``Toy``: a sampler, and the log-density (nats) that the samples have exactly.
+and stripes; as bags of words, documents on five topics. Each is a ``Toy``: a sampler, and the log-density (nats) that
+the samples have exactly.
 """
 
 import functools
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import i0e, logsumexp
+from jax.scipy.special import gammaln, i0e, logsumexp
 
 from gm_jax.base import Array, Key
 from gm_jax.data.dataset import DataError, Dataset, Split
@@ -22,7 +23,7 @@ class Toy(NamedTuple):
   """A distribution of labelled examples."""
 
   sample: Callable[[Key, int], tuple[Array, Array | None]]  # (key, num) -> x [num, ...], labels [num] or None
-  log_density: Callable[[Array], Array]  # x [..., 2] -> [...], nats
+  log_density: Callable[[Array], Array]  # x [..., *shape] -> [...], nats
   num_classes: int | None
 
 
@@ -200,6 +201,60 @@ def bars_and_stripes(size: int) -> Toy:
   return Toy(sample, log_density, 2)
 
 
+def topics(word_probs: np.ndarray, shortest: int, longest: int) -> Toy:
+  """Bags of words that keep to one topic each: a mixture of multinomials; the label is the topic.
+
+  Topic and number of words are uniform, and the words of a document are independent given the topic. The probability
+  of a bag counts all n! / prod_w c_w! sequences of its words; less that number's logarithm it is that of one of them.
+
+  Args:
+    word_probs: ``[K, V]``, the probabilities of the words in each topic, positive.
+    shortest: least number of words of a document.
+    longest: greatest number.
+  """
+  log_probs = np.log(np.asarray(word_probs, np.float64)).astype(np.float32)
+  num_topics, num_words = log_probs.shape
+
+  def sample(key, num_examples):
+    label_key, length_key, word_key = jax.random.split(key, 3)
+    labels = jax.random.randint(label_key, (num_examples,), 0, num_topics)
+    lengths = jax.random.randint(length_key, (num_examples, 1), shortest, longest + 1)
+    words = jax.random.categorical(word_key, jnp.asarray(log_probs)[labels], shape=(longest, num_examples)).T
+    present = (jnp.arange(longest) < lengths).astype(jnp.int32)
+    bags = jnp.zeros((num_examples, num_words), jnp.int32)
+    return bags.at[jnp.arange(num_examples)[:, None], words].add(present), labels
+
+  def log_density(x):
+    num = jnp.sum(x, axis=-1)
+    sequence = logsumexp(x @ log_probs.T, axis=-1) - math.log(num_topics * (longest - shortest + 1))
+    orders = gammaln(num + 1.0) - jnp.sum(gammaln(x + 1.0), axis=-1)
+    return jnp.where((num >= shortest) & (num <= longest), sequence + orders, -jnp.inf)
+
+  return Toy(sample, log_density, num_topics)
+
+
+_TOPICS = {
+  'sea': 'ship harbour sail wave tide anchor island captain storm fish shore deck',
+  'music': 'song violin melody choir concert piano rhythm drum opera string chord tune',
+  'kitchen': 'bread butter oven salt soup onion pepper knife recipe sugar flour dinner',
+  'sky': 'star planet moon telescope orbit comet galaxy light sun rocket cloud night',
+  'garden': 'rose tree seed soil leaf rain flower spade hedge grass apple bee',
+}
+_COMMON = 'the of and to a in that it was with for on'
+VOCABULARY = tuple(' '.join((_COMMON, *_TOPICS.values())).split())
+
+
+def _word_probs() -> np.ndarray:
+  """Half of the words of a document are its topic's, a twentieth any, and the rest common; by Zipf's law."""
+  zipf = 1 / np.arange(2.0, 14.0)
+  zipf /= zipf.sum()
+  probs = np.full((len(_TOPICS), len(VOCABULARY)), 0.05 / len(VOCABULARY))
+  probs[:, :12] += 0.45 * zipf
+  for topic in range(len(_TOPICS)):
+    probs[topic, 12 * (topic + 1) : 12 * (topic + 2)] += 0.5 * zipf
+  return probs
+
+
 _ANGLES = np.arange(8) * math.pi / 4
 _GRID = np.arange(-4, 5, 2)
 
@@ -213,11 +268,15 @@ TOYS: dict[str, Toy] = {
   'checkerboard': checkerboard(),
   'pinwheel': pinwheel(),
 }
-NAMES = (*TOYS, 'bars_and_stripes')
+TOPICS = topics(_word_probs(), 10, 30)
+NAMES = (*TOYS, 'bars_and_stripes', 'topics')
 
 
 def log_density(name: str, size: int = 4) -> Callable[[Array], Array]:
-  """The true log-density of a toy set by name: x ``[..., 2]`` (images ``[..., size, size, 1]``) to ``[...]``, nats."""
+  """The true log-density of a toy set by name, in nats.
+
+  It takes x ``[..., 2]``, or images ``[..., size, size, 1]``, or bags of words ``[..., V]``, to ``[...]``.
+  """
   return _toy(name, size).log_density
 
 
@@ -226,6 +285,8 @@ def _toy(name: str, size: int) -> Toy:
     raise DataError(f'{name!r} is no toy set; there are {", ".join(NAMES)}')
   if size < 1:
     raise DataError(f'size={size}: bars and stripes need 1 row or more')
+  if name == 'topics':
+    return TOPICS
   return bars_and_stripes(size) if name == 'bars_and_stripes' else TOYS[name]
 
 
@@ -258,12 +319,14 @@ def load(
   keys = jax.random.split(jax.random.key(seed), 3)
   drawn = [jax.device_get(_draw(toy, key, number)) for key, number in zip(keys, numbers.values(), strict=True)]
   splits = [Split(np.asarray(x), y) for x, y in drawn]
-  binary = name == 'bars_and_stripes'
+  kind, levels = {'bars_and_stripes': ('binary', 2), 'topics': ('counts', None)}.get(name, ('real', None))
   return Dataset(
     name, *splits,
-    shape=(size, size, 1) if binary else (2,),
-    kind='binary' if binary else 'real',
-    levels=2 if binary else None,
+    shape=splits[0].x.shape[1:],
+    kind=kind,
+    levels=levels,
     provenance=f'drawn from seed {seed}; the true density is gm_jax.data.toy.log_density({name!r})',
     num_classes=toy.num_classes,
+    class_names=tuple(_TOPICS) if name == 'topics' else None,
+    feature_names=VOCABULARY if name == 'topics' else None,
   )  # fmt: skip

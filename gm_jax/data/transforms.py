@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gm_jax.base import Array, Key
+from gm_jax.data import batches
 from gm_jax.data.dataset import DataError, Dataset
 
 _BLOCK = 4096  # examples binarised at a time
@@ -189,6 +190,32 @@ def inverse_logit(y: Array, alpha: float = 0.0) -> Array:
   Of a y that no x within [0, 1] maps to, as a model may sample it, x lies outside.
   """
   return (jax.nn.sigmoid(y) - _checked_alpha(alpha)) / (1 - 2 * alpha)
+
+
+def bag_to_sequence(key: Key, counts: Array, length: int) -> Array:
+  """The words of bags in a uniformly random order, and of a long bag a random part of its words.
+
+  Args:
+    key: of the order; in training, the key of the step.
+    counts: ``[..., V]`` how often each word occurs, at most 65535 words in all.
+    length: L, the longest sequence.
+
+  Returns:
+    ``[..., L]`` int32 words, the first L of a random permutation of the bag; -1 behind the end of a shorter one.
+  """
+  counts = jnp.asarray(counts).astype(jnp.int32)
+  rows = counts.reshape(-1, counts.shape[-1])
+  # Sorting random numbers would cost as much as the longest bag is long; a permutation asked for L places does not.
+  round_keys = jax.random.bits(key, (len(rows), 6 * 16, 2), jnp.uint32)
+  places = jnp.arange(length)
+
+  def one(round_keys, row):
+    ends = jnp.cumsum(row)
+    num = jnp.maximum(ends[-1], 1)
+    token = batches.permute(round_keys, jnp.minimum(places, num - 1), num.astype(jnp.uint32))
+    return jnp.where(places < ends[-1], jnp.searchsorted(ends, token, side='right'), -1)
+
+  return jax.vmap(one)(round_keys, rows).reshape(*counts.shape[:-1], length).astype(jnp.int32)
 
 
 class Standardisation(NamedTuple):

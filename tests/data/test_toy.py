@@ -85,6 +85,33 @@ def test_bars_and_stripes_against_all_images(size):
   assert (np.abs(counts - num * probability) <= 4 * stderr).all()
 
 
+def test_topics_against_all_bags():
+  probs = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
+  small = toy.topics(probs, 1, 3)
+  bags = np.array([bag for bag in itertools.product(range(5), repeat=3) if sum(bag) <= 4])
+  probability = np.exp(np.asarray(small.log_density(jnp.asarray(bags)), np.float64))
+  assert (probability[(bags.sum(1) == 0) | (bags.sum(1) == 4)] == 0).all()
+  np.testing.assert_allclose(probability.sum(), 1, rtol=1e-5)
+  num = 20_000
+  x, labels = jax.jit(small.sample, static_argnums=1)(jax.random.key(0), num)
+  index = {tuple(bag): i for i, bag in enumerate(bags.tolist())}
+  counts = np.bincount([index[tuple(bag)] for bag in np.asarray(x).tolist()], minlength=len(bags))
+  stderr = np.sqrt(num * probability * (1 - probability))
+  assert (np.abs(counts - num * probability) <= 4.5 * stderr).all()
+  words = np.stack([np.asarray(x)[np.asarray(labels) == topic].sum(0) for topic in range(2)])
+  np.testing.assert_allclose(words / words.sum(1, keepdims=True), probs, atol=0.02)
+
+
+def test_the_words_of_the_topics_are_named():
+  dataset = load('topics', num_train=500, num_valid=1, num_test=1)
+  assert (dataset.kind, len(dataset.feature_names), len(set(dataset.feature_names))) == ('counts', 72, 72)
+  lengths = dataset.train.x.sum(1)
+  assert (lengths.min(), lengths.max()) == (10, 30)
+  for topic, name in enumerate(dataset.class_names):
+    words = np.array(dataset.feature_names)[dataset.train.x[dataset.train.y == topic].sum(0).argsort()[::-1]]
+    assert toy._TOPICS[name].split()[0] in words[:6]
+
+
 @pytest.mark.parametrize('name', toy.NAMES)
 def test_a_set_is_a_function_of_its_seed(name):
   numbers = {'num_train': 20, 'num_valid': 20, 'num_test': 20}
