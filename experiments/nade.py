@@ -118,9 +118,9 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   algorithm = rules.descent(model.init, objective, optimizer, axis_name=axis_name)
   algorithm = rules.averaged(algorithm, flags.average) if flags.average else algorithm
   exact = likelihood.evaluator(model.log_prob, block_size=500)
-  agnostic = (
-    likelihood.evaluator(bind(module, 'order_agnostic_log_prob'), block_size=500, stochastic=True) if deep else None
-  )
+  if deep:
+    agnostic = likelihood.evaluator(bind(module, 'order_agnostic_log_prob'), block_size=500, stochastic=True)
+  curves = []  # of each replica, once scored
 
   def evaluate(step, state):
     """Always with the same masks, so that their noise is in no comparison of two steps."""
@@ -134,7 +134,8 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
       return cli.exact_scores(exact, state.variables, data.train, data.test, None)
     found = {'test_log_prob': exact(state.variables, data.test).score('exact')}
     found['train_log_prob_of_one_ordering'] = agnostic(state.variables, data.train, key=key).score('estimate')
-    for num, one in curve(module, state.variables, data.test, flags).items():
+    curves.append(curve(module, state.variables, data.test, flags))
+    for num, one in curves[-1].items():
       found[f'test_log_prob_of_{num}_orderings'] = one
     return found
 
@@ -143,7 +144,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     data=Batch(data.train),
     evaluate=evaluate,
     score=score,
-    draw=lambda key, state, folder: draw(module, data, dataset, key, state.variables, flags, folder),
+    draw=lambda key, state, folder: draw(module, data, dataset, key, state.variables, flags, curves, folder),
     sample=lambda key, state, num: model.sample(state.variables, key, num),
     best_metric='valid/log_prob',
     published=PUBLISHED.get(flags.dataset, ()),
@@ -167,7 +168,7 @@ def curve(module, params, test: np.ndarray, flags) -> dict[int, likelihood.Score
   return {num: likelihood.summarise(values).score(kind) for num, values in ensembles.items()}
 
 
-def draw(module, data: Data, dataset, key, params, flags, folder) -> list[cli.Picture]:
+def draw(module, data: Data, dataset, key, params, flags, curves, folder) -> list[cli.Picture]:
   """Samples, completions, conditionals and the likelihood of each dimension; of DeepNADE the curve over orderings."""
   pictures, deep = [], isinstance(module, deep_nade.DeepNADE)
   call: Callable = lambda method, *args: jax.jit(bind(module, method))(params, *args)
@@ -178,8 +179,7 @@ def draw(module, data: Data, dataset, key, params, flags, folder) -> list[cli.Pi
     pictures.append((name, caption))
 
   if deep:
-    found = curve(module, params, data.test, flags)
-    keep('orderings.png', ordering_plots.curve(found), 'Ensembles of orderings: the more, the more probable')
+    keep('orderings.png', ordering_plots.curve(curves[0]), 'Ensembles of orderings: the more, the more probable')
   samples = jax.jit(lambda key: bind(module, 'sample')(params, key, 100))(sample_key)
   if len(dataset.shape) != 3:
     means = np.stack([data.test.mean(0), np.asarray(samples).mean(0)], 1)
@@ -224,9 +224,8 @@ def draw(module, data: Data, dataset, key, params, flags, folder) -> list[cli.Pi
     if data.head == Bernoulli():
       kernel = np.asarray(as_variables(params).params['kernel'])[:, 0].T
       strongest = np.argsort(-np.linalg.norm(kernel, axis=1))[:100]
-      keep(
-        'filters.png', plots.filters(image(kernel[strongest]).mean(-1)), 'Weights into hidden units, strongest first'
-      )
+      figure = plots.filters(image(kernel[strongest]).mean(-1))
+      keep('filters.png', figure, 'Weights into hidden units, the strongest first')
   nats = np.asarray(-data.head.log_prob(outputs, some)).mean(0)
   figure = ordering_plots.likelihood_map(image(nats).sum(-1), title=f'-log p {what}')
   keep('likelihood_map.png', figure, f'What each pixel costs, {what}: mean over {len(some)} test images')

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gm_jax.base import Algorithm, Batch, Model
+from gm_jax.autoregressive import deep_nade, nade
+from gm_jax.base import Algorithm, Batch, Model, bind, pure
 from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
 from gm_jax.density import factor_analysis, gaussian, histogram, kernel, mixture, mixture_discrete, mixture_gaussian
+from gm_jax.likelihoods import Categorical
 from gm_jax.training import rules
 
 
@@ -120,6 +122,7 @@ def rows() -> list[Row]:
       triples,
     ),
     *density_rows(triples),
+    *nade_rows(triples),
   ]  # fmt: skip
 
 
@@ -166,4 +169,37 @@ def density_rows(triples: np.ndarray) -> list[Row]:
     Row('categorical', gaussian.categorical(3, 3), None, INTEGERS, triples),
     Row('kernel density', kernel.model(), None, CLUSTERS, grid=plane),
     Row('histogram', histogram.model(4), None, CLUSTERS, grid=cells(CLUSTERS.x, 40)),
+  ]
+
+
+def nade_rows(triples: np.ndarray) -> list[Row]:
+  """NADE in several orderings and with either head, and DeepNADE as an ensemble."""
+  mixed = (2, 0, 3, 1)
+  labelled = Batch(PATTERNS.x, np.tile(np.array([0, 1, 1], np.int32), 8))
+  bit_by_bit, tied = nade.NADE(4, 6), nade.NADE(4, 6, ordering=mixed, tied=True, context_size=2)
+  classes = nade.NADE(3, 6, Categorical(3), ordering=(2, 0, 1))
+  deep = deep_nade.DeepNADE(4, (8, 8), orderings=((0, 1, 2, 3), mixed))
+
+  def make(loss, module):
+    return lambda axis_name: rules.descent(pure(module).init, loss(module), optax.adam(0.02), axis_name=axis_name)
+
+  def row(name, module, batch, states, ordering=None, **kwargs):
+    return Row(name, pure(module), make(nade.loss, module), batch, states, ordering=ordering, **kwargs)
+
+  given = lambda module: {'conditionals': bind(module, 'conditionals')}
+  along = lambda params, x, **kwargs: bind(deep, 'conditionals')(params, x, ordering=jnp.array(mixed), **kwargs)
+  return [
+    row('nade', bit_by_bit, PATTERNS, bits(4), deterministic=True, **given(bit_by_bit)),
+    row('nade, tied, with a context', tied, labelled, bits(4), mixed, **given(tied)),
+    row('nade, categorical', classes, CATEGORIES, triples.astype(np.float32)),
+    Row(
+      'deep nade',
+      pure(deep),
+      make(deep_nade.loss, deep),
+      PATTERNS,
+      bits(4),
+      conditionals=along,
+      ordering=mixed,
+      num_steps=120,
+    ),
   ]

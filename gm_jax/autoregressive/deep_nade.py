@@ -1,13 +1,14 @@
 """DeepNADE: one deep network for the conditionals of every ordering, and ensembles over orderings (EoNADE).
 
-Uria, Murray & Larochelle 2014, "A deep and tractable density estimator". The network sees the dimensions that are known,
-with zeros for the others, joined with the mask that tells which are known; m is that mask, d - 1 the number of ones::
+Uria, Murray & Larochelle 2014, "A deep and tractable density estimator". The network sees the dimensions that are
+known, with zeros for the others, joined with the mask that tells which are known; m is that mask, with d - 1 ones::
 
-  h_1 = relu(c + W (m * x) + U m)   h_l = relu(c_l + W_l h_{l-1})   p(x_i | x_m) = head(b_i + V_i h_L)  for every i not in m
+  h_1 = relu(c + W (m * x) + U m)       h_l = relu(c_l + W_l h_{l-1})
+  p(x_i | x_m) = head(b_i + V_i h_L)    for every i not in m
   loss = E_d E_{m with d-1 ones} [ D / (D - d + 1) sum_{i not in m} -log p(x_i | x_m) ]
 
-The loss is the mean over all D! orderings o of -log p(x | o), estimated from one pass. Each ordering gives a distribution
-of its own, log p(x | o) = sum_t log p(x_{o_t} | x_{o_<t}), and their mixture is one, too::
+The loss is the mean over all D! orderings o of -log p(x | o), estimated from one pass. Each ordering gives a
+distribution of its own, log p(x | o) = sum_t log p(x_{o_t} | x_{o_<t}), and their mixture is one, too::
 
   p(x) = 1/M sum_m p(x | o_m)
 
@@ -109,7 +110,7 @@ class DeepNADE(nn.Module):
     Returns:
       Raw outputs of the head ``[..., D, O]``.
     """
-    hidden = self._hidden(self._start(x, observed, context))
+    hidden = _layers(self.layers, self._start(x, observed, context))
     outputs = jnp.einsum('bh,doh->bdo', hidden, self.output_kernel) + self.output_bias
     return outputs.reshape(*x.shape, self.head.size)
 
@@ -235,13 +236,10 @@ class DeepNADE(nn.Module):
     start = self.hidden_bias + seen + known @ self.mask_kernel
     return start if features is None else start + features.reshape(-1, self.context_size) @ self.context_kernel
 
-  def _hidden(self, a: Array) -> Array:
-    return _layers(self.layers, a)
-
   def _walk(self):
     """The conditionals one by one along an ordering, as a pure function that can be mapped and scanned."""
-    head, layers = self.head, [tuple(layer) for layer in self.layers]
-    weights = (self.kernel, self.mask_kernel, self.output_kernel, self.output_bias)
+    head, layers = self.head, self.layers
+    weights = [jnp.asarray(w) for w in (self.kernel, self.mask_kernel, self.output_kernel, self.output_bias)]
 
     def walk(start, ordering, columns, choose):
       """``choose(outputs, columns_d) -> (x_d, target_d)``; gives x ``[D, B]`` and log p where targeted, else 0."""

@@ -213,7 +213,7 @@ def loss(module: NADE) -> Loss:
 
 def one_hot_inputs(head, x: Array) -> Array:
   """What W sees of x: the bit itself, or the class as a one-hot vector: ``[...] -> [..., F]``."""
-  return x[..., None] if isinstance(head, Bernoulli) else jax.nn.one_hot(x, head.size)
+  return x[..., None] if isinstance(head, Bernoulli) else jax.nn.one_hot(x.astype(jnp.int32), head.size)
 
 
 def _end(head, weights: Weights, x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""DeepNADE by enumeration: every ordering, every ensemble and every conditional is a distribution, and the right one."""
+"""DeepNADE by enumeration: every ordering, ensemble and conditional is a distribution, and the right one."""
 
 import itertools
 
