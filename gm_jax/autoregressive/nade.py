@@ -16,10 +16,9 @@ dlog p / da, the sweep gathers ::
 
 so that value and gradient come out together, no h_d is computed twice, and nothing of size D H per example is kept.
 
-Most of the time would go into D H exponentials. But x_d is 0 or 1, so exp(-a) changes by a factor that depends on the
-weights alone: within a block of dimensions exp(-a_d) = exp(-a_{d+1}) (1 + x_d (exp(W_d) - 1)), and one exponential is
-taken per block (``benchmarks/nade.py``). Where the weights are so large that this could run out of the range of floats,
-the sigmoid is taken at every dimension instead.
+Most of the time would go into D H exponentials. But x_d is 0 or 1, so exp(-a) changes by factors that depend on the
+weights alone, exp(-a_d) = exp(-a_{d+1}) (1 + x_d (exp(W_d) - 1)), and is taken anew only where they could have led out
+of the range of floats: every 32 dimensions, or sooner if weights are large (``benchmarks/nade.py`` has the times).
 
 Example, maximum likelihood in four lines:
   >>> import jax, optax
@@ -38,7 +37,7 @@ Example, maximum likelihood in four lines:
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -50,8 +49,8 @@ from gm_jax.base import Array, Extra, Key, Loss, bind, context_features
 from gm_jax.likelihoods import Bernoulli, Categorical
 from gm_jax.nn.masked import check_ordering
 
-BLOCK = 16  # dimensions between two exponentials
-MAX_DRIFT = 60.0  # of a pre-activation within a block; exp(+-60) and sigmoid(+-60) = 0 or 1 leave room in float32
+MAX_FACTORS = 32  # of exp(-a) between two exponentials, each with its rounding error
+MAX_DRIFT = 60.0  # of a pre-activation between two exponentials, see ``_anew``
 
 
 class Weights(NamedTuple):
@@ -159,7 +158,9 @@ class NADE(nn.Module):
   def encode(self, x: Array, *, context: Array | None = None) -> Array:
     """The hidden units after all of x has been seen: ``[..., D] -> [..., H]``."""
     weights = self._weights(x.shape[:-1], context)
-    return nn.sigmoid(_end(self.head, weights, self._ordered(x))).reshape(*x.shape[:-1], self.num_hidden)
+    seen = one_hot_inputs(self.head, self._ordered(x))
+    hidden = nn.sigmoid(weights.start + jnp.einsum('bdf,dfh->bh', seen, weights.kernel))
+    return hidden.reshape(*x.shape[:-1], self.num_hidden)
 
   def _draw(self, key, weights, values, observed):
     keys = jax.random.split(key, self.num_dimensions)
@@ -216,11 +217,6 @@ def one_hot_inputs(head, x: Array) -> Array:
   return x[..., None] if isinstance(head, Bernoulli) else jax.nn.one_hot(x.astype(jnp.int32), head.size)
 
 
-def _end(head, weights: Weights, x: Array) -> Array:
-  """The pre-activations once all of x has been seen, c + W x: ``[B, H]``."""
-  return weights.start + jnp.einsum('bdf,dfh->bh', one_hot_inputs(head, x), weights.kernel)
-
-
 def _walk(head, weights: Weights, choose, inputs) -> tuple[Array, Array]:
   """The recursion forwards, where x_d is what ``choose(outputs_d, inputs_d)`` makes of its conditional.
 
@@ -245,61 +241,39 @@ def _walk(head, weights: Weights, choose, inputs) -> tuple[Array, Array]:
   return x.T, jnp.swapaxes(outputs, 0, 1)
 
 
-class _Hidden(NamedTuple):
-  """A way to keep the hidden units while columns are taken off: how to begin, take one off, and read them."""
-
-  begin: Callable  # pre-activations -> state
-  column: Callable  # W -> what is taken off
-  back: Callable  # (state, x_d W_d) -> state
-  read: Callable  # state -> h
-
-
-_EXACT = _Hidden(lambda a: a, lambda w: w, lambda a, moved: a - moved, nn.sigmoid)
-_BY_FACTORS = _Hidden(lambda a: jnp.exp(-a), jnp.expm1, lambda e, moved: e + e * moved, lambda e: 1 / (1 + e))
-
-
 def _sweep(head, weights: Weights, x: Array, importance: Array) -> tuple[Array, Weights]:
   """Log p(x) ``[B]``, and the gradient of ``sum_b importance_b log p(x_b)``, in one sweep from the last dimension."""
-  num, dimensions = x.shape
-  block = min(BLOCK, dimensions)
-  padding = -dimensions % block
 
-  def blocks(leaf):
-    """``[D, ...] -> [D / block, block, ...]``, with nothing behind the last dimension."""
-    leaf = jnp.pad(leaf, [(0, padding)] + [(0, 0)] * (leaf.ndim - 1))
-    return leaf.reshape(-1, block, *leaf.shape[1:])
+  def step(carry, now):
+    a, e, later = carry
+    w, factor, v, b, x, anew = now
+    seen = one_hot_inputs(head, x)
+    kernel_gradient = seen.T @ later
+    a = a - seen @ w
+    e = jax.lax.cond(anew, lambda: jnp.exp(-a), lambda: e + e * (seen @ factor))
+    h = 1 / (1 + e)
+    log_prob, pull = jax.vjp(lambda outputs: head.log_prob(outputs, x), h @ v.T + b)
+    (g,) = pull(importance)
+    later = later + (g @ v) * (h * (1 - h))
+    return (a, e, later), (log_prob, kernel_gradient, g.T @ h, g)
 
-  live = jnp.ones(dimensions, x.dtype)
-  output_bias = jnp.swapaxes(weights.output_bias, 0, 1)
-  per_dimension = [blocks(leaf) for leaf in (weights.kernel, weights.output_kernel, output_bias, x.T, live)]
+  kernel, output_bias = weights.kernel, jnp.swapaxes(weights.output_bias, 0, 1)
+  per_dimension = (kernel, jnp.expm1(kernel), weights.output_kernel, output_bias, x.T, _anew(kernel))
+  a = weights.start + jnp.einsum('bdf,dfh->bh', one_hot_inputs(head, x), kernel)
+  begin = (a, jnp.exp(-a), jnp.zeros_like(a))
+  (_, _, later), (log_prob, *gradients, g) = jax.lax.scan(step, begin, per_dimension, reverse=True)
+  return log_prob.sum(0), Weights(*gradients, jnp.swapaxes(g, 0, 1), later)
 
-  def run(hidden: _Hidden):
-    def dimension(carry, now):
-      state, later = carry
-      w, v, b, x, live = now
-      seen = one_hot_inputs(head, x)
-      kernel_gradient = seen.T @ later
-      state = hidden.back(state, seen @ w)
-      h = hidden.read(state)
-      log_prob, pull = jax.vjp(lambda outputs: head.log_prob(outputs, x), h @ v.T + b)
-      (g,) = pull(live * importance)
-      later = later + (g @ v) * (h * (1 - h))
-      return (state, later), (live * log_prob, kernel_gradient, g.T @ h, g)
 
-    def one_block(carry, now):
-      a, later = carry
-      w, *rest = now
-      begin = (hidden.begin(a), later)
-      (_, later), found = jax.lax.scan(dimension, begin, (hidden.column(w), *rest), reverse=True)
-      return (a - jnp.einsum('tbf,tfh->bh', one_hot_inputs(head, now[3]), w), later), found
+def _anew(kernel: Array) -> Array:
+  """Where the sweep takes exp(-a) anew, ``[D]``: no pre-activation moves by ``MAX_DRIFT`` between two such dimensions.
 
-    begin = (_end(head, weights, x), jnp.zeros_like(weights.start))
-    (_, later), found = jax.lax.scan(one_block, begin, tuple(per_dimension), reverse=True)
-    log_prob, *gradients = (leaf.reshape(-1, *leaf.shape[2:])[:dimensions] for leaf in found)
-    return log_prob.sum(0), Weights(*gradients[:2], jnp.swapaxes(gradients[2], 0, 1), later)
-
-  drift = jnp.abs(per_dimension[0]).max(2).sum(1).max()
-  return jax.lax.cond(drift < MAX_DRIFT, lambda: run(_BY_FACTORS), lambda: run(_EXACT))
+  exp(-a) may overflow or vanish, and then stays so until it is taken anew. With a drift of 60 that needs |a| > 87 on the
+  way and |a| > 27 all the way, where the sigmoid is 0 or 1 to the precision of float32.
+  """
+  drift = jnp.cumsum(jnp.abs(kernel).max((1, 2))[::-1] + MAX_DRIFT / MAX_FACTORS)
+  interval = jnp.floor(drift / MAX_DRIFT)
+  return jnp.diff(interval, prepend=0)[::-1] > 0
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

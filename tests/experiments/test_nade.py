@@ -24,9 +24,8 @@ def run(workdir, *argv):
 def small_data(monkeypatch):
   load = datasets.load
   few = {'num_train': 100, 'num_valid': 50, 'num_test': 50}
-  monkeypatch.setattr(
-    datasets, 'load', lambda name, **kwargs: load(name, **(few if name in toy.NAMES else {}), **kwargs)
-  )
+  small = lambda name, **kwargs: load(name, **(few if name in toy.NAMES else {}), **kwargs)
+  monkeypatch.setattr(datasets, 'load', small)
 
 
 def test_nade_reports_an_exact_likelihood_and_draws(tmp_path):
