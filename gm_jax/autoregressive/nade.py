@@ -250,7 +250,7 @@ def _sweep(head, weights: Weights, x: Array, importance: Array) -> tuple[Array, 
     seen = one_hot_inputs(head, x)
     kernel_gradient = seen.T @ later
     a = a - seen @ w
-    e = jax.lax.cond(anew, lambda: jnp.exp(-a), lambda: e + e * (seen @ factor))
+    e = jax.lax.cond(anew, lambda: jnp.exp(-a), lambda: e * (1 + seen @ factor))
     h = 1 / (1 + e)
     log_prob, pull = jax.vjp(lambda outputs: head.log_prob(outputs, x), h @ v.T + b)
     (g,) = pull(importance)
@@ -268,8 +268,8 @@ def _sweep(head, weights: Weights, x: Array, importance: Array) -> tuple[Array, 
 def _anew(kernel: Array) -> Array:
   """Where the sweep takes exp(-a) anew, ``[D]``: no pre-activation moves by ``MAX_DRIFT`` between two such dimensions.
 
-  exp(-a) may overflow or vanish, and then stays so until it is taken anew. With a drift of 60 that needs |a| > 87 on the
-  way and |a| > 27 all the way, where the sigmoid is 0 or 1 to the precision of float32.
+  Where exp(-a) overflows or vanishes it stays so until it is taken anew; but then |a| > 87 there, so |a| > 27 all the
+  way, where the sigmoid is 0 or 1 to the precision of float32.
   """
   drift = jnp.cumsum(jnp.abs(kernel).max((1, 2))[::-1] + MAX_DRIFT / MAX_FACTORS)
   interval = jnp.floor(drift / MAX_DRIFT)
