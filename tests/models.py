@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gm_jax.autoregressive import docnade, fvsbn, made, rnade
+from gm_jax.autoregressive import deep_nade, docnade, fvsbn, made, masde, nade, rnade, structure
 from gm_jax.base import Algorithm, Batch, Model, bind, pure
 from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
 from gm_jax.density import factor_analysis, gaussian, histogram, kernel, mixture, mixture_discrete, mixture_gaussian
@@ -125,6 +125,8 @@ def rows() -> list[Row]:
     *made_rows(triples),
     *rnade_rows(),
     *docnade_rows(triples),
+    *nade_rows(triples),
+    masde_row(),
   ]  # fmt: skip
 
 
@@ -174,14 +176,22 @@ def density_rows(triples: np.ndarray) -> list[Row]:
   ]
 
 
+def descend(init, loss, learning_rate=0.05):
+  """Adam on a loss."""
+
+  def make(axis_name):
+    return rules.descent(init, loss, optax.adam(learning_rate), axis_name=axis_name)
+
+  return make
+
+
 def made_rows(triples: np.ndarray) -> list[Row]:
   """Masked autoencoders and networks without sharing; one of each kind has a context."""
 
   def row(name, module, batch, objective=None, ordering=None, masks=1, **kwargs):
     init, loss = objective or (pure(module).init, rules.likelihood_loss(pure(module).log_prob))
-    make = lambda axis_name: rules.descent(init, loss, optax.adam(0.02), axis_name=axis_name)
     kwargs.update({'conditionals': bind(module, 'conditionals'), 'ordering': ordering} if masks == 1 else {})
-    return Row(name, pure(module), make, batch, deterministic=True, **kwargs)
+    return Row(name, pure(module), descend(init, loss, 0.02), batch, deterministic=True, **kwargs)
 
   def masked_row(name, degrees, batch, ordering=None, context_size=0, **kwargs):
     own = {key: kwargs.pop(key) for key in ('head', 'one_hot', 'direct') if key in kwargs}
@@ -200,15 +210,6 @@ def made_rows(triples: np.ndarray) -> list[Row]:
     row('fvsbn', fvsbn.FVSBN(4, ordering), PATTERNS, ordering=ordering, states=bits(4)),
     row('separate mlps', fvsbn.SeparateMLPs(4, None, 3, num_hidden=3), labelled, states=bits(4)),
   ]
-
-
-def descend(init, loss, learning_rate=0.05):
-  """Adam on a loss."""
-
-  def make(axis_name):
-    return rules.descent(init, loss, optax.adam(learning_rate), axis_name=axis_name)
-
-  return make
 
 
 def rnade_rows() -> list[Row]:
@@ -240,3 +241,43 @@ def docnade_rows(triples: np.ndarray) -> list[Row]:
     return Row(f'docnade, {output}', pure(module), make, INTEGERS, states, deterministic=not num_positions)
 
   return [row('softmax', 0), row('tree', 2)]
+
+
+def nade_rows(triples: np.ndarray) -> list[Row]:
+  """NADE in several orderings and with either head, and DeepNADE as an ensemble."""
+  mixed = (2, 0, 3, 1)
+  labelled = Batch(PATTERNS.x, np.tile(np.array([0, 1, 1], np.int32), 8))
+  bit_by_bit, tied = nade.NADE(4, 6), nade.NADE(4, 6, ordering=mixed, tied=True, context_size=2)
+  classes = nade.NADE(3, 6, Categorical(3), ordering=(2, 0, 1))
+  deep = deep_nade.DeepNADE(4, (8, 8), orderings=((0, 1, 2, 3), mixed))
+
+  def make(loss, module):
+    return descend(pure(module).init, loss(module), 0.02)
+
+  def row(name, module, batch, states, ordering=None, **kwargs):
+    return Row(name, pure(module), make(nade.loss, module), batch, states, ordering=ordering, **kwargs)
+
+  given = lambda module: {'conditionals': bind(module, 'conditionals')}
+  along = lambda params, x, **kwargs: bind(deep, 'conditionals')(params, x, ordering=jnp.array(mixed), **kwargs)
+  return [
+    row('nade', bit_by_bit, PATTERNS, bits(4), deterministic=True, **given(bit_by_bit)),
+    row('nade, tied, with a context', tied, labelled, bits(4), mixed, **given(tied)),
+    row('nade, categorical', classes, CATEGORIES, triples.astype(np.float32)),
+    Row(
+      'deep nade',
+      pure(deep),
+      make(deep_nade.loss, deep),
+      PATTERNS,
+      bits(4),
+      conditionals=along,
+      ordering=mixed,
+      num_steps=120,
+    ),
+  ]
+
+
+def masde_row() -> Row:
+  """Along a chain, of which the patterns are an example."""
+  module = masde.MASDE(structure.looking_back_blankets(structure.grid(1, 4), range(4)), (12,), activation=jnp.tanh)
+  loss = rules.likelihood_loss(pure(module).log_prob)
+  return Row('masde', pure(module), descend(pure(module).init, loss), PATTERNS, bits(4), deterministic=True)
