@@ -39,7 +39,11 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     'floor', 0.05, 'Least variance in any direction, in units of the largest of a feature.', 0, flag_values=flags
   )
   absl_flags.DEFINE_float(
-    'pseudo_count', 1.0, 'Imagined examples of each value of a binary feature.', 0, flag_values=flags
+    'pseudo_count',
+    1.0,
+    'Imagined examples of each value of a binary feature; in a mixture of both together.',
+    0,
+    flag_values=flags,
   )
   absl_flags.DEFINE_integer('num_components', 20, 'Of each class of a mixture.', 1, flag_values=flags)
   absl_flags.DEFINE_integer('em_steps', 50, 'Steps of EM that a mixture makes.', 1, flag_values=flags)

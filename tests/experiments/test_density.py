@@ -97,11 +97,13 @@ def test_classifier_reports_accuracy_and_what_it_calls_unfamiliar(tmp_path):
 
 
 def test_classifier_by_mixtures_of_one_component_is_naive_bayes(tmp_path):
-  """But for what keeps probabilities off 0 and 1: the pseudo-examples of the one, the floor of the other."""
-  options = ['--dataset=digits', '--pseudo_count=0.001', '--num_steps=1']
-  one = run('classifier', tmp_path / 'one', *options, '--model=bernoulli_mixture', '--num_components=1')
-  naive = run('classifier', tmp_path / 'naive', *options, '--model=bernoulli_naive_bayes')
-  assert one['test_accuracy']['value'] == pytest.approx(naive['test_accuracy']['value'], abs=0.011)
+  """The pseudo-examples of a mixture are half ones, half zeros: two are one of each value."""
+  options = ['--dataset=digits', '--num_steps=1']
+  mixture_flags = ['--model=bernoulli_mixture', '--num_components=1', '--pseudo_count=2']
+  one = run('classifier', tmp_path / 'one', *options, *mixture_flags)
+  naive = run('classifier', tmp_path / 'naive', *options, '--model=bernoulli_naive_bayes', '--pseudo_count=1')
+  assert one['test_log_prob']['value'] == pytest.approx(naive['test_log_prob']['value'], rel=1e-5)
+  assert one['test_accuracy']['value'] == naive['test_accuracy']['value']
 
 
 def test_pca_reports_nats_and_bits(tmp_path):
