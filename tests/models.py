@@ -12,7 +12,7 @@ from gm_jax.autoregressive import deep_nade, docnade, fvsbn, made, masde, nade, 
 from gm_jax.base import Algorithm, Batch, Model, bind, pure
 from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
 from gm_jax.density import factor_analysis, gaussian, histogram, kernel, mixture, mixture_discrete, mixture_gaussian
-from gm_jax.likelihoods import Categorical, MixtureOfGaussians
+from gm_jax.likelihoods import Categorical
 from gm_jax.training import rules
 
 
@@ -186,7 +186,7 @@ def descend(init, loss, learning_rate=0.05):
 
 
 def made_rows(triples: np.ndarray) -> list[Row]:
-  """Masked autoencoders and networks without sharing; one of each kind has a context."""
+  """Masked autoencoders, one of them with a context and one an ensemble, and a fully visible belief net."""
 
   def row(name, module, batch, objective=None, ordering=None, masks=1, **kwargs):
     init, loss = objective or (pure(module).init, rules.likelihood_loss(pure(module).log_prob))
@@ -204,11 +204,7 @@ def made_rows(triples: np.ndarray) -> list[Row]:
   return [
     masked_row('made', made.degrees(4, (5, 6), ordering=ordering), labelled, ordering, 3, direct=True, states=bits(4)),
     masked_row('made, ensemble', drawn, CATEGORIES, head=Categorical(3), one_hot=True, states=triples),
-    masked_row(
-      'made, mixtures', made.degrees(2, (6,)), CLUSTERS, head=MixtureOfGaussians(2, 0.1), grid=square(-8, 8, 321)
-    ),
     row('fvsbn', fvsbn.FVSBN(4, ordering), PATTERNS, ordering=ordering, states=bits(4)),
-    row('separate mlps', fvsbn.SeparateMLPs(4, None, 3, num_hidden=3), labelled, states=bits(4)),
   ]
 
 

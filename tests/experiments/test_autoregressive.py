@@ -7,7 +7,7 @@ import pytest
 
 from experiments import cli, fvsbn, made
 
-TINY = ['--num_steps=4', '--eval_every=4', '--batch_size=20', '--average=0']
+TINY = ['--dataset=bars_and_stripes', '--num_steps=4', '--eval_every=4', '--batch_size=20', '--average=0']
 
 
 def run(binary, workdir, *argv):
@@ -26,23 +26,30 @@ def test_made_draws_its_pictures(tmp_path):
 
 
 def test_made_takes_categories_and_real_data(tmp_path):
-  run(made.BINARY, tmp_path / 'grey', '--hidden_sizes=', '--binarise=none')
+  run(made.BINARY, tmp_path / 'categories', '--hidden_sizes=', '--head=categorical')
   run(made.BINARY, tmp_path / 'real', '--hidden_sizes=4', '--dataset=two_moons', '--num_components=2')
 
 
 def test_fvsbn_draws_its_pictures(tmp_path):
   assert 'weights.png' in run(fvsbn.BINARY, tmp_path / 'run')
-  run(fvsbn.BINARY, tmp_path / 'separate', '--model=separate_mlps', '--num_hidden=2', '--dataset=bars_and_stripes')
+
+
+def test_networks_of_their_own_run(tmp_path):
+  run(fvsbn.BINARY, tmp_path / 'run', '--model=separate_mlps', '--num_hidden=2', '--ordering=random')
 
 
 @pytest.mark.parametrize(
   ('binary', 'argv', 'message'),
   [
-    (made, ['--binarise=none', '--head=bernoulli'], 'is grey, but a bernoulli head needs binary data or cut them'),
+    (
+      made,
+      ['--dataset=digits', '--binarise=none', '--head=bernoulli'],
+      'is grey, but a bernoulli head needs binary data or cut them',
+    ),
     (made, ['--dataset=two_moons', '--head=bernoulli'], 'is real, but a bernoulli head needs binary data'),
     (made, ['--dataset=two_moons', '--head=categorical'], 'is real, but a categorical head needs'),
-    (made, ['--head=mixture'], 'is grey, but a mixture head needs real data'),
-    (made, ['--hidden_sizes=20', '--nodirect'], 'layer of 20 units cannot bear each of the degrees'),
+    (made, ['--dataset=digits', '--head=mixture'], 'is grey, but a mixture head needs real data'),
+    (made, ['--hidden_sizes=10', '--nodirect'], 'layer of 10 units cannot bear each of the degrees'),
     (made, ['--hidden_sizes=', '--nodirect'], 'direct=False without a hidden layer'),
     (made, ['--hidden_sizes=5,x'], 'hidden_sizes=5,x: give whole numbers'),
     (made, ['--num_masks=3'], 'num_masks=3, but neither'),
