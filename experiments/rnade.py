@@ -177,9 +177,7 @@ def draw(module, data: Data, dataset: datasets.Dataset, key, params, folder) -> 
   densities = np.exp(module.head.log_prob(outputs[:200, shown, None], grid))
   names = dataset.feature_names or [f'dimension {d}' for d in range(module.num_dimensions)]
   figure = conditional_plots.conditional_densities(data.test[:200, shown], grid, densities, [names[d] for d in shown])
-  caption = (
-    'p(x_d | earlier ones) of five test examples, their values marked; its mean over 200, and the histogram'
-  )
+  caption = 'p(x_d | earlier ones) of five test examples, their values marked; its mean over 200, and the histogram'
   keep('conditionals.png', figure, caption)
 
   if len(dataset.shape) != 3:
