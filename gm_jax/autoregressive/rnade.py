@@ -49,7 +49,7 @@ from gm_jax.nn.masked import check_ordering
 def _rising_rescaling(key, shape):
   """rho_d = 1 / sqrt(d): pre-activations of standardised data keep one scale along the ordering."""
   del key
-  return 1 / jnp.sqrt(1.0 + jnp.arange(shape[0]))
+  return jnp.arange(1, shape[0] + 1, dtype=jnp.float32) ** -0.5
 
 
 class RNADE(nn.Module):
