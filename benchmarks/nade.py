@@ -96,18 +96,24 @@ def likelihood_loss(module):
 def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--rounds', type=int, default=3, help='how often the cases take turns')
-  rounds = parser.parse_args().rounds
-  cases = {
-    'step': our_step(nade.loss), 'step by log_prob': our_step(likelihood_loss), 'step by PyTorch': torch_step(),
-    **samplers(16), **samplers(100),
-  }  # fmt: skip
+  parser.add_argument('--only', default='', help='run the cases whose name begins so: step, or sample')
+  args = parser.parse_args()
+  cases = {}
+  if 'step'.startswith(args.only):
+    cases |= {
+      'step': our_step(nade.loss),
+      'step by log_prob': our_step(likelihood_loss),
+      'step by PyTorch': torch_step(),
+    }
+  if 'sample'.startswith(args.only):
+    cases |= {**samplers(16), **samplers(100)}
   cases = {name: run for name, run in cases.items() if run}
   slow = {name for name in cases if 'naively' in name}
   best = dict.fromkeys(cases, (math.inf, math.inf))
   for name, run in cases.items():
     if name not in slow:
       run()  # compiles
-  for i in range(rounds):
+  for i in range(args.rounds):
     for name, run in cases.items():
       for _ in range(1 if name in slow else 5):
         if name in slow and i:

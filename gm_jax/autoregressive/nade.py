@@ -17,7 +17,7 @@ dlog p / da, the sweep gathers ::
 so that value and gradient come out together, no h_d is computed twice, and nothing of size D H per example is kept.
 
 Most of the time would go into D H exponentials. But x_d is 0 or 1, so exp(-a) changes by factors that depend on the
-weights alone, exp(-a_d) = exp(-a_{d+1}) (1 + x_d (exp(W_d) - 1)), and is taken anew only where they could have led out
+weights alone, exp(-a_d) = exp(-a_{d+1}) (1 - x_d + x_d exp(W_d)), and is taken anew only where they could have led out
 of the range of floats: every 32 dimensions, or sooner if weights are large (``benchmarks/nade.py`` has the times).
 
 Example, maximum likelihood in four lines:
@@ -250,7 +250,7 @@ def _sweep(head, weights: Weights, x: Array, importance: Array) -> tuple[Array, 
     seen = one_hot_inputs(head, x)
     kernel_gradient = seen.T @ later
     a = a - seen @ w
-    e = jax.lax.cond(anew, lambda: jnp.exp(-a), lambda: e * (1 + seen @ factor))
+    e = jax.lax.cond(anew, lambda: jnp.exp(-a), lambda: e * (1 - seen.sum(-1, keepdims=True) + seen @ factor))
     h = 1 / (1 + e)
     log_prob, pull = jax.vjp(lambda outputs: head.log_prob(outputs, x), h @ v.T + b)
     (g,) = pull(importance)
@@ -258,7 +258,7 @@ def _sweep(head, weights: Weights, x: Array, importance: Array) -> tuple[Array, 
     return (a, e, later), (log_prob, kernel_gradient, g.T @ h, g)
 
   kernel, output_bias = weights.kernel, jnp.swapaxes(weights.output_bias, 0, 1)
-  per_dimension = (kernel, jnp.expm1(kernel), weights.output_kernel, output_bias, x.T, _anew(kernel))
+  per_dimension = (kernel, jnp.exp(kernel), weights.output_kernel, output_bias, x.T, _anew(kernel))
   a = weights.start + jnp.einsum('bdf,dfh->bh', one_hot_inputs(head, x), kernel)
   begin = (a, jnp.exp(-a), jnp.zeros_like(a))
   (_, _, later), (log_prob, *gradients, g) = jax.lax.scan(step, begin, per_dimension, reverse=True)
