@@ -35,7 +35,8 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   latent.define_flags(flags)
   del flags['binarise'], flags['activation']
   absl_flags.DEFINE_enum(
-    'reconstruction', 'bernoulli', autoencoder.RECONSTRUCTIONS, 'What is minimised; bernoulli is for grey and binary data.',
+    'reconstruction', 'bernoulli', autoencoder.RECONSTRUCTIONS,
+    'What is minimised; bernoulli needs grey or binary data.',
     flag_values=flags,
   )  # fmt: skip
   absl_flags.DEFINE_enum('corruption', 'none', list(CORRUPTIONS), 'What the encoder sees instead.', flag_values=flags)

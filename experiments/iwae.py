@@ -44,8 +44,8 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   integer('num_evaluation', 500, 'Importance samples of the final estimate.')
   absl_flags.DEFINE_enum('gradient', 'plain', iwae.GRADIENTS, 'How the gradient is estimated.', flag_values=flags)
   absl_flags.DEFINE_enum('num_layers', '1', ('1', '2'), 'Stochastic layers; with two, num_latents are those of the '
-                         'upper one, the lower has twice as many, and --hidden_sizes names the units between the data and '
-                         'the lower layer, then between the layers.', flag_values=flags)  # fmt: skip
+                         'upper one, the lower has twice as many, and --hidden_sizes names the units below the lower '
+                         'one, then between the two.', flag_values=flags)  # fmt: skip
 
 
 def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset, name: str):

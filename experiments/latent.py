@@ -23,8 +23,11 @@ LIKELIHOODS = ('auto', 'bernoulli', 'gaussian', 'logistic', 'categorical')
 BINARISE = ('threshold', 'static', 'stochastic')
 ACTIVATIONS = {'tanh': nn.tanh, 'relu': nn.relu}
 KINDS = {
-  'bernoulli': ('binary', 'grey'), 'gaussian': ('real', 'grey'), 'logistic': ('grey',), 'categorical': ('grey', 'binary'),
-}  # fmt: skip
+  'bernoulli': ('binary', 'grey'),
+  'gaussian': ('real', 'grey'),
+  'logistic': ('grey',),
+  'categorical': ('grey', 'binary'),
+}
 
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
@@ -46,8 +49,8 @@ def define_likelihood_flag(flags: absl_flags.FlagValues) -> None:
   """The flag of models with a distribution of x."""
   absl_flags.DEFINE_enum(
     'likelihood', 'auto', LIKELIHOODS,
-    'Distribution of a dimension given the code; auto: gaussian for real data, else bernoulli. The gaussian has a learnt '
-    'deviation and dequantised grey data, logistic and categorical have grey levels as they are.', flag_values=flags,
+    'Distribution of a dimension given the code; auto: gaussian for real data, else bernoulli. The gaussian has a '
+    'learnt deviation and dequantised grey data; logistic and categorical see grey levels.', flag_values=flags,
   )  # fmt: skip
 
 
@@ -158,18 +161,17 @@ def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, 
     plots.save(figure, folder / name)
     pictures.append((name, caption))
 
-  shown = data.test[np.random.default_rng(0).permutation(len(data.test))[:2000]].astype(np.float32)
-  labels = dataset.test.y
-  labels = None if labels is None else labels[np.random.default_rng(0).permutation(len(data.test))[:2000]]
+  chosen = np.random.default_rng(0).permutation(len(data.test))[:2000]
+  shown, labels = data.test[chosen].astype(np.float32), None if dataset.test.y is None else dataset.test.y[chosen]
   codes = np.asarray(encode(params, shown))
-  use, what = codes.var(0), 'variance of the code over test examples'
+  use, unit, what = codes.var(0), 'variance', 'variance over test examples'
   distribution = jax.jit(bind(module, 'posterior_given'))(params, shown) if samples else None
   if isinstance(distribution, latents.DiagonalGaussian) and codes.shape[1] == module.num_latents:
     use = np.asarray(jax.jit(diagnostics.divergence_per_dimension(module))(params, shown))
-    what = 'KL to N(0, 1) in nats, mean over test examples'
+    unit, what = 'nats', 'KL to N(0, 1), mean over test examples'
   order = np.argsort(-use)
-  keep('use.png', plots.bars([str(i) for i in order[:16]], use[order[:16]], ylabel='nats' if 'KL' in what else 'variance'),
-       f'Use of each dimension of the code: {what}' + (', the 16 largest' if len(use) > 16 else ''))  # fmt: skip
+  figure = plots.bars([str(i) for i in order[:16]], use[order[:16]], ylabel=unit)
+  keep('use.png', figure, f'The most used dimensions of the code: {what}')
   if codes.shape[1] > 1:
     first, second = order[:2]
     figure = plots.scatter(codes[:, [first, second]], labels, xlabel=f'code {first}', ylabel=f'code {second}')

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gm_jax.base import Algorithm, Batch, Model
+from gm_jax.autoencoders import autoencoder, iwae, latents, vae
+from gm_jax.base import Algorithm, Batch, Model, bind, pure
 from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
 from gm_jax.density import factor_analysis, gaussian, histogram, kernel, mixture, mixture_discrete, mixture_gaussian
 from gm_jax.training import rules
@@ -120,6 +121,7 @@ def rows() -> list[Row]:
       triples,
     ),
     *density_rows(triples),
+    *autoencoder_rows(),
   ]  # fmt: skip
 
 
@@ -167,3 +169,45 @@ def density_rows(triples: np.ndarray) -> list[Row]:
     Row('kernel density', kernel.model(), None, CLUSTERS, grid=plane),
     Row('histogram', histogram.model(4), None, CLUSTERS, grid=cells(CLUSTERS.x, 40)),
   ]
+
+
+def quadrature(module) -> Callable:
+  """Log p(x) of a model with one latent dimension, or one in each of two layers: a sum over a grid of them."""
+  log_joint = bind(module, 'log_joint')
+  two = isinstance(module, iwae.TwoLayerVAE)
+  side = np.linspace(-8, 8, 161 if two else 801, dtype=np.float32)
+  grid = np.stack(np.meshgrid(*[side] * (2 if two else 1)), -1).reshape(-1, 2 if two else 1)
+  log_cell = grid.shape[1] * np.log(side[1] - side[0])
+
+  def log_prob(params, x, *, context=None):
+    parts = [grid[:, [i]].reshape(-1, *(1,) * (x.ndim - 1), 1) for i in range(grid.shape[1])]
+    return jax.nn.logsumexp(log_joint(params, x, tuple(parts) if two else parts[0], context=context), 0) + log_cell
+
+  return log_prob
+
+
+def autoencoder_rows() -> list[Row]:
+  """Autoencoders whose latent variables can be summed over."""
+
+  def gradient(objective):
+    return lambda axis_name: rules.descent(*objective, optax.adam(0.02), axis_name=axis_name)
+
+  labels = Batch(PATTERNS.x, np.tile(np.arange(3), 8))
+  plain = vae.mlp(4, 1, (8,))
+  conditional = vae.mlp(
+    4, 1, (8,), posterior=latents.FullCovariance(), prior=latents.MixturePrior(1, 2), context_size=3, gibbs_steps=3
+  )
+  two = iwae.two_layer_mlp(4, (1, 1), (6, 6))
+  squeeze = autoencoder.mlp(4, 2, (6,))
+  return [
+    Row('vae', pure(plain), gradient(vae.objective(plain)), PATTERNS, bits(4), exact=quadrature(plain)),
+    Row(
+      'vae, conditional', pure(conditional), gradient(vae.objective(conditional, estimator='stl')), labels, bits(4),
+      exact=quadrature(conditional),
+    ),
+    Row(
+      'iwae, two layers', iwae.as_model(two, 5), gradient(iwae.objective(two, 5, gradient='dreg')), PATTERNS, bits(4),
+      exact=quadrature(two),
+    ),
+    Row('autoencoder', pure(squeeze), gradient(autoencoder.objective(squeeze)), PATTERNS, deterministic=True),
+  ]  # fmt: skip

@@ -4,7 +4,7 @@ With the aggregated posterior q(z) = (1/N) sum_n q(z | x_n) of N examples (Hoffm
 
   mean_n KL(q(z | x_n) || p(z)) = I_q(n; z) + KL(q(z) || p(z))
 
-A latent dimension is *active* if the posterior mean of it varies over the data: Var_x(E_q[z_j | x]) > 0.01 (Burda et al.
+A latent dimension is *active* if its posterior mean varies over the data: Var_x(E_q[z_j | x]) > 0.01 (Burda et al.
 2016). A collapsed dimension has a KL of 0, tells nothing about x and is not active.
 """
 
@@ -53,9 +53,8 @@ def divergence_per_dimension(module: nn.Module) -> Callable:
 def mutual_information(module: nn.Module) -> Callable:
   """``(params, key, x [N, D]) -> [N]``: one-draw terms whose mean estimates I_q(n; z) in nats.
 
-  The term of example n is log q(z | x_n) - log q(z) at a z from q(z | x_n), with q(z) over the N examples given. Each is
-  log N at most, so that a code that names its example among more than N cannot be told from one that does not. Memory
-  grows as N, time as N^2.
+  The term of example n is log q(z | x_n) - log q(z) at a z from q(z | x_n), with q(z) over the N examples given. None
+  is above log N, so where the mean comes near that, give more examples. Memory grows as N, time as N^2.
   """
   posterior_given = bind(module, 'posterior_given')
 

@@ -123,7 +123,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(module: nn.Module, num_samples: int, *, block_size: int = 50, proposal: str = 'posterior') -> Callable:
-  """``(params, key, x, context=None) -> Estimate``: log p(x) from S samples, ``block_size`` of them in memory at a time.
+  """``(params, key, x, context=None) -> Estimate``: log p(x) from S samples, ``block_size`` in memory at a time.
 
   Args:
     module: a model with latent variables.

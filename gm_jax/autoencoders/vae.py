@@ -182,7 +182,7 @@ class VAE(nn.Module):
     return self._draw(key, self.sample_prior(prior_key, num), context)
 
   def complete(self, key: Key, x: Array, observed: Array, *, context=None) -> Array:
-    """Draws what is not ``observed`` given what is, by pseudo-Gibbs: z from q(z | x), then the unobserved from p(x | z).
+    """Draws what is not ``observed`` given what is, by pseudo-Gibbs: z from q(z | x), the rest from p(x | z).
 
     Exact in the limit of many sweeps if q is the true posterior (Rezende et al. 2014), approximate otherwise.
 
