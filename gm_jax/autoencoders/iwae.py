@@ -212,7 +212,10 @@ class TwoLayerVAE(nn.Module):
   def log_likelihood(self, x: Array, z: Any, *, context=None) -> Array:
     """Log p(x | h1) in nats, ``[num, ...]``."""
     refuse_context(context)
-    return self.head.log_prob(self._outputs(z[0]), x).sum(-1)
+    outputs = self._outputs(z[0])
+    shape = jnp.broadcast_shapes(outputs.shape[:-1], x.shape)
+    outputs = jnp.broadcast_to(outputs, (*shape, self.head.size))
+    return self.head.log_prob(outputs, jnp.broadcast_to(x, shape)).sum(-1)
 
   def log_joint(self, x: Array, z: Any, *, context=None) -> Array:
     """Log p(x, h1, h2) in nats, ``[num, ...]``."""

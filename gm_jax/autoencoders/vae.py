@@ -122,7 +122,9 @@ class VAE(nn.Module):
     outputs = self._outputs(z, context, x.shape[:-1])
     if outputs.shape[-2] != x.shape[-1]:
       raise ValueError(f'x.shape={x.shape}: the decoder speaks of {outputs.shape[-2]} dimensions; flatten images first')
-    return self.head.log_prob(outputs, x).sum(-1)
+    shape = jnp.broadcast_shapes(outputs.shape[:-1], x.shape)
+    outputs = jnp.broadcast_to(outputs, (*shape, self.head.size))
+    return self.head.log_prob(outputs, jnp.broadcast_to(x, shape)).sum(-1)
 
   def log_joint(self, x: Array, z: Array, *, context=None) -> Array:
     """Log p(x, z) in nats: ``[..., D], [num, ..., M] -> [num, ...]``."""

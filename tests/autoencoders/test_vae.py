@@ -149,7 +149,7 @@ def test_the_gradient_of_stl_is_unbiased_and_silent_at_the_exact_posterior():
   module, params, x, _ = linear()
   terms = bind(module, 'terms')
   noisy, silent = (jax.jit(gradient(e, terms, params, x))(jax.random.key(0), params)[1] for e in ('sampled', 'stl'))
-  norm = lambda tree: float(optax.global_norm(tree['encoder']))
+  norm = lambda tree: float(optax.tree.norm(tree['encoder']))
   assert norm(silent) < 1e-4 < 0.1 < norm(noisy)
 
 
@@ -173,7 +173,7 @@ def test_learning_minimises_minus_the_bound_and_weighs_the_divergence_as_told():
 def test_with_learnt_priors_the_sampled_divergence_is_right_and_the_likelihood_normalised(prior):
   module = vae.mlp(3, 1, (4,), prior=prior)
   x = jnp.asarray(models.bits(3))
-  params = jax.tree.map(lambda leaf: 1.3 * leaf + 0.1, module.init(jax.random.key(3), x)['params'])
+  params = jax.tree.map(lambda leaf: 0.5 * leaf + 0.05, module.init(jax.random.key(3), x)['params'])
   exact = np.asarray(jax.jit(models.quadrature(module))(params, x))
   assert np.exp(exact).sum() == pytest.approx(1, abs=1e-4)
   grid = np.linspace(-12, 12, 2001)
@@ -259,11 +259,10 @@ def test_convolutional_networks_speak_of_every_pixel_of_odd_images():
   encoder = ConvolutionalEncoder((7, 5, 2), (3, 4), 6)
   module = vae.VAE(encoder, ConvolutionalDecoder((7, 5, 2), (4, 3), 3), 3, Categorical(3))
   x = jnp.ones((2, 3, 70))
-  params = module.init(jax.random.key(0), x)['params']
-  assert module.apply({'params': params}, jax.random.key(0), x, method='bound').shape == (2, 3)
-  assert module.apply({'params': params}, jnp.zeros((2, 3, 3)), method='decode').shape == (2, 3, 70)
-  # Pixels that are far from each other share a code and nothing else: outputs of a pixel are next to each other.
-  outputs = jax.jacobian(lambda z: module.apply({'params': params}, z, method='decode'))(jnp.zeros(3))
+  params = jax.jit(module.init)(jax.random.key(0), x)['params']
+  assert jax.eval_shape(bind(module, 'bound'), params, jax.random.key(0), x).shape == (2, 3)
+  assert jax.eval_shape(bind(module, 'decode'), params, jnp.zeros((2, 3, 3))).shape == (2, 3, 70)
+  outputs = jax.jit(jax.jacfwd(lambda z: module.apply({'params': params}, z, method='decode')))(jnp.zeros(3))
   assert (np.abs(outputs).max(1) > 0).all()
   with pytest.raises(ValueError, match=r'pixels of image_shape=\(7, 5, 2\)'):
     encoder.init(jax.random.key(0), jnp.ones((2, 71)))
