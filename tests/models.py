@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gm_jax.autoencoders import autoencoder, iwae, latents, vae
 from gm_jax.autoregressive import deep_nade, docnade, fvsbn, made, masde, nade, rnade, structure
 from gm_jax.base import Algorithm, Batch, Model, bind, pure
 from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
@@ -127,6 +128,7 @@ def rows() -> list[Row]:
     *docnade_rows(triples),
     *nade_rows(triples),
     masde_row(),
+    *autoencoder_rows(),
   ]  # fmt: skip
 
 
@@ -277,3 +279,45 @@ def masde_row() -> Row:
   module = masde.MASDE(structure.looking_back_blankets(structure.grid(1, 4), range(4)), (12,), activation=jnp.tanh)
   loss = rules.likelihood_loss(pure(module).log_prob)
   return Row('masde', pure(module), descend(pure(module).init, loss), PATTERNS, bits(4), deterministic=True)
+
+
+def quadrature(module) -> Callable:
+  """Log p(x) of a model with one latent dimension, or one in each of two layers: a sum over a grid of them."""
+  log_joint = bind(module, 'log_joint')
+  two = isinstance(module, iwae.TwoLayerVAE)
+  side = np.linspace(-8, 8, 161 if two else 801, dtype=np.float32)
+  grid = np.stack(np.meshgrid(*[side] * (2 if two else 1)), -1).reshape(-1, 2 if two else 1)
+  log_cell = grid.shape[1] * np.log(side[1] - side[0])
+
+  def log_prob(params, x, *, context=None):
+    parts = [grid[:, [i]].reshape(-1, *(1,) * (x.ndim - 1), 1) for i in range(grid.shape[1])]
+    return jax.nn.logsumexp(log_joint(params, x, tuple(parts) if two else parts[0], context=context), 0) + log_cell
+
+  return log_prob
+
+
+def autoencoder_rows() -> list[Row]:
+  """Autoencoders whose latent variables can be summed over."""
+
+  def gradient(objective):
+    return lambda axis_name: rules.descent(*objective, optax.adam(0.02), axis_name=axis_name)
+
+  labels = Batch(PATTERNS.x, np.tile(np.arange(3), 8))
+  plain = vae.mlp(4, 1, (8,))
+  conditional = vae.mlp(
+    4, 1, (8,), posterior=latents.FullCovariance(), prior=latents.MixturePrior(1, 2), context_size=3, gibbs_steps=3
+  )
+  two = iwae.two_layer_mlp(4, (1, 1), (6, 6))
+  squeeze = autoencoder.mlp(4, 2, (6,))
+  return [
+    Row('vae', pure(plain), gradient(vae.objective(plain)), PATTERNS, bits(4), exact=quadrature(plain)),
+    Row(
+      'vae, conditional', pure(conditional), gradient(vae.objective(conditional, estimator='stl')), labels, bits(4),
+      exact=quadrature(conditional),
+    ),
+    Row(
+      'iwae, two layers', iwae.as_model(two, 5), gradient(iwae.objective(two, 5, gradient='dreg')), PATTERNS, bits(4),
+      exact=quadrature(two),
+    ),
+    Row('autoencoder', pure(squeeze), gradient(autoencoder.objective(squeeze)), PATTERNS, deterministic=True),
+  ]  # fmt: skip

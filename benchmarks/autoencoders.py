@@ -1,0 +1,191 @@
+"""Times the training of autoencoders against plain PyTorch, in one run, as ratios.
+
+  taskset -c 0 env OMP_NUM_THREADS=1 python benchmarks/autoencoders.py
+
+A step of a variational autoencoder 784-400-20 at batch 128, and of an importance-weighted one 784-200-200-50 with 50
+samples at batch 20, Adam and float32 in both. Every case runs in a process of its own; the processes take turns for a
+few rounds and the least time counts. Ours are epochs compiled as one scan, which is how the loop trains; PyTorch is
+eager, with one step in a call. On a busy machine read the processor times, with one pinned thread as above.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+STEPS = 20
+CASES = {}
+
+
+def case(name):
+  def register(function):
+    CASES[name] = function
+    return function
+
+  return register
+
+
+def timed(function, repeats=3):
+  """Least wall and processor milliseconds per step of a ``function`` that makes STEPS of them, the first call apart."""
+  function()
+  wall, processor = [], []
+  for _ in range(repeats):
+    start = time.perf_counter(), time.process_time()
+    function()
+    wall.append(time.perf_counter() - start[0])
+    processor.append(time.process_time() - start[1])
+  return {'wall': min(wall) / STEPS * 1e3, 'processor': min(processor) / STEPS * 1e3}
+
+
+def rows(batch):
+  import numpy as np
+
+  return (np.random.default_rng(0).random((STEPS, batch, 784)) < 0.13).astype(np.float32)
+
+
+def gm_jax_steps(objective, batch, optimizer):
+  import jax
+
+  from gm_jax.base import Batch
+  from gm_jax.training.rules import descent
+
+  x = jax.numpy.asarray(rows(batch))
+  algorithm = descent(*objective, optimizer)
+  state = algorithm.init(jax.random.key(0), Batch(x[0]))
+
+  @jax.jit
+  def epoch(state, x):
+    def step(state, inputs):
+      index, x = inputs
+      return algorithm.step(jax.random.fold_in(jax.random.key(1), index), state, Batch(x))
+
+    return jax.lax.scan(step, state, (jax.numpy.arange(STEPS), x))
+
+  return timed(lambda: jax.block_until_ready(epoch(state, x)))
+
+
+@case('vae gm_jax')
+def gm_jax_vae():
+  import flax.linen as nn
+  import optax
+
+  from gm_jax.autoencoders import vae
+
+  module = vae.mlp(784, 20, (400,), activation=nn.relu)
+  return gm_jax_steps(vae.objective(module), 128, optax.adam(1e-3))
+
+
+def gm_jax_iwae(gradient):
+  import optax
+
+  from gm_jax.autoencoders import iwae, vae
+
+  objective = iwae.objective(vae.mlp(784, 50, (200, 200)), 50, gradient=gradient)
+  return gm_jax_steps(objective, 20, optax.adam(1e-3, eps=1e-4))
+
+
+case('iwae gm_jax')(lambda: gm_jax_iwae('plain'))
+case('iwae gm_jax dreg')(lambda: gm_jax_iwae('dreg'))
+
+
+def torch_steps(sizes, batch, num_samples, activation):
+  import torch
+  from torch.nn import functional
+
+  def network(sizes):
+    layers = []
+    for below, above in zip(sizes[:-1], sizes[1:], strict=True):
+      layers += [torch.nn.Linear(below, above), activation()]
+    return torch.nn.Sequential(*layers[:-1])
+
+  latents = sizes[-1]
+  encoder, decoder = network([*sizes[:-1], 2 * latents]), network(sizes[::-1])
+  optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
+  batches = torch.from_numpy(rows(batch))
+
+  def minus_bound(x):
+    mean, log_scale = encoder(x).chunk(2, -1)
+    noise = torch.randn(num_samples, *mean.shape)
+    z = mean + log_scale.exp() * noise
+    logits = decoder(z)
+    error = functional.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction='none').sum(-1)
+    if num_samples == 1:
+      divergence = 0.5 * (mean.square() + (2 * log_scale).exp() - 1) - log_scale
+      return (error + divergence.sum(-1)).mean()
+    log_weights = (0.5 * (noise.square() - z.square()) + log_scale).sum(-1) - error
+    return -torch.logsumexp(log_weights, 0).mean()
+
+  def epoch():
+    for x in batches:
+      optimizer.zero_grad(set_to_none=True)
+      minus_bound(x).backward()
+      optimizer.step()
+
+  return timed(epoch)
+
+
+@case('vae pytorch')
+def torch_vae():
+  import torch
+
+  return torch_steps([784, 400, 20], 128, 1, torch.nn.ReLU)
+
+
+@case('iwae pytorch')
+def torch_iwae():
+  import torch
+
+  return torch_steps([784, 200, 200, 50], 20, 50, torch.nn.Tanh)
+
+
+PAIRS = [
+  ('vae pytorch', 'vae gm_jax', 2.0),
+  ('iwae pytorch', 'iwae gm_jax', 1.5),
+  ('iwae pytorch', 'iwae gm_jax dreg', None),
+]
+
+
+def run_apart(name):
+  """One case in its own process."""
+  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+  env = {'JAX_PLATFORMS': 'cpu', **os.environ, 'PYTHONPATH': root}
+  done = subprocess.run([sys.executable, __file__, '--case', name], capture_output=True, text=True, env=env)
+  if done.returncode:
+    raise RuntimeError(f'{name} failed:\n{done.stderr}')
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--only', default='', help='run the cases whose name begins so')
+  parser.add_argument('--rounds', type=int, default=3, help='how often the processes take turns')
+  parser.add_argument('--case', help=argparse.SUPPRESS)
+  args = parser.parse_args()
+  if args.case:
+    try:
+      print(json.dumps(CASES[args.case]()))
+    except ModuleNotFoundError as error:
+      print(json.dumps({'skipped': str(error)}))
+    return
+  found = {}
+  for _ in range(args.rounds):
+    for name in CASES:
+      if name.startswith(args.only) and 'skipped' not in found.get(name, {}):
+        new, old = run_apart(name), found.get(name, {})
+        found[name] = {clock: min(value, old.get(clock, value)) for clock, value in new.items()}
+        print(f'{name}: {new}', file=sys.stderr, flush=True)
+  print(f'{"case":24}{"wall ms":>10}{"processor ms":>14}')
+  for name, times in found.items():
+    skipped = times.get('skipped')
+    print(f'{name:24}' + (f'  skipped: {skipped}' if skipped else f'{times["wall"]:10.2f}{times["processor"]:14.2f}'))
+  for peer, ours, goal in PAIRS:
+    if 'wall' in found.get(peer, {}) and 'wall' in found.get(ours, {}):
+      ratios = [found[peer][clock] / found[ours][clock] for clock in ('wall', 'processor')]
+      wanted = f' (goal {goal})' if goal else ''
+      print(f'{peer} / {ours}: {ratios[0]:.2f} by wall, {ratios[1]:.2f} by processor{wanted}')
+
+
+if __name__ == '__main__':
+  main()

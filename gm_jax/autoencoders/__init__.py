@@ -1,0 +1,1 @@
+"""Models with a code: autoencoders, and latent-variable models learnt by bounds on their likelihood."""
