@@ -13,7 +13,7 @@ from gm_jax.autoregressive import deep_nade, docnade, fvsbn, made, masde, nade, 
 from gm_jax.base import Algorithm, Batch, Model, bind, pure
 from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
 from gm_jax.density import factor_analysis, gaussian, histogram, kernel, mixture, mixture_discrete, mixture_gaussian
-from gm_jax.likelihoods import Categorical
+from gm_jax.likelihoods import Categorical, MixtureOfGaussians
 from gm_jax.training import rules
 
 
@@ -298,10 +298,6 @@ def quadrature(module) -> Callable:
 
 def autoencoder_rows() -> list[Row]:
   """Autoencoders whose latent variables can be summed over."""
-
-  def gradient(objective):
-    return lambda axis_name: rules.descent(*objective, optax.adam(0.02), axis_name=axis_name)
-
   labels = Batch(PATTERNS.x, np.tile(np.arange(3), 8))
   plain = vae.mlp(4, 1, (8,))
   conditional = vae.mlp(
@@ -310,14 +306,14 @@ def autoencoder_rows() -> list[Row]:
   two = iwae.two_layer_mlp(4, (1, 1), (6, 6))
   squeeze = autoencoder.mlp(4, 2, (6,))
   return [
-    Row('vae', pure(plain), gradient(vae.objective(plain)), PATTERNS, bits(4), exact=quadrature(plain)),
+    Row('vae', pure(plain), descend(*vae.objective(plain), 0.02), PATTERNS, bits(4), exact=quadrature(plain)),
     Row(
-      'vae, conditional', pure(conditional), gradient(vae.objective(conditional, estimator='stl')), labels, bits(4),
+      'vae, conditional', pure(conditional), descend(*vae.objective(conditional, estimator='stl'), 0.02), labels, bits(4),
       exact=quadrature(conditional),
     ),
     Row(
-      'iwae, two layers', iwae.as_model(two, 5), gradient(iwae.objective(two, 5, gradient='dreg')), PATTERNS, bits(4),
+      'iwae, two layers', iwae.as_model(two, 5), descend(*iwae.objective(two, 5, gradient='dreg'), 0.02), PATTERNS, bits(4),
       exact=quadrature(two),
     ),
-    Row('autoencoder', pure(squeeze), gradient(autoencoder.objective(squeeze)), PATTERNS, deterministic=True),
+    Row('autoencoder', pure(squeeze), descend(*autoencoder.objective(squeeze), 0.02), PATTERNS, deterministic=True),
   ]  # fmt: skip
