@@ -96,8 +96,9 @@ class Tree(nn.Module):
 
   def setup(self):
     """One row for each inner node."""
-    self.kernel = self.param('kernel', nn.initializers.normal(0.01), (self.vocabulary_size - 1, self.num_hidden))
-    self.bias = self.param('bias', nn.initializers.zeros, (self.vocabulary_size - 1,))
+    kernel = self.param('kernel', nn.initializers.normal(0.01), (self.vocabulary_size - 1, self.num_hidden))
+    bias = self.param('bias', nn.initializers.zeros, (self.vocabulary_size - 1,))
+    self.kernel, self.bias = jnp.asarray(kernel), jnp.asarray(bias)  # rows are picked by traced nodes
 
   def log_probs(self, hidden: Array) -> Array:
     """Of all words, from all nodes: ``[..., H] -> [..., V]``."""
@@ -154,7 +155,10 @@ class DocNADE(nn.Module):
   def setup(self):
     """Embeddings, the bias of the hidden units, and the output."""
     normal = nn.initializers.normal(1 / np.sqrt(self.num_hidden))
-    self.embedding = self.param('embedding', normal, (self.vocabulary_size, self.num_hidden))
+    embedding = self.param('embedding', normal, (self.vocabulary_size, self.num_hidden))
+    self.embedding = jnp.asarray(
+      embedding
+    )  # rows are picked by traced words, also where the parameters are on the host
     self.hidden_bias = self.param('hidden_bias', nn.initializers.zeros, (self.num_hidden,))
     self.words = {'softmax': Softmax, 'tree': Tree}[self.output](self.vocabulary_size, self.num_hidden)
     if self.context_size:

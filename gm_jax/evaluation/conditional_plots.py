@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 from gm_jax.evaluation.plots import COLOURS, DPI, INK, SMALL, _tidy
 
@@ -62,7 +62,7 @@ def retrieval_curves(curves: Mapping[str, tuple], *, chance: float, title: str =
   axes.axhline(chance, color=COLOURS[6], linewidth=1, linestyle='--', label='chance')
   axes.set_xscale('log')
   axes.set_ylim(0)
-  axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+  axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f'{100 * share:g}%'))
   _tidy(axes, title=title, xlabel='recall', ylabel='precision')
   axes.legend(frameon=False, fontsize=SMALL, labelcolor=INK)
   return figure

@@ -185,6 +185,9 @@ def test_samples_have_the_probabilities_of_the_model(output):
   num = 20_000
   x = np.asarray(call(module, params, 'sample', jax.random.key(2), num, length=2))
   assert x.shape == (num, 2)
+  on_host = jax.tree.map(np.asarray, params)
+  again = jax.jit(lambda key: module.apply({'params': on_host}, key, num, length=2, method='sample'))(jax.random.key(2))
+  np.testing.assert_array_equal(again, x)
   counts = np.bincount(x @ [5, 1], minlength=25)
   p = np.exp(np.asarray(call(module, params, 'log_prob', all_documents(5, 2)), np.float64))
   expected = np.sqrt(p * (1 - p) / num * 2 / np.pi).sum() / 2
