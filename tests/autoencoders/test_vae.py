@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -257,7 +258,7 @@ def test_the_named_architectures_are_those_of_the_lectures():
 
 def test_convolutional_networks_speak_of_every_pixel_of_odd_images():
   encoder = ConvolutionalEncoder((7, 5, 2), (3, 4), 6)
-  module = vae.VAE(encoder, ConvolutionalDecoder((7, 5, 2), (4, 3), 3), 3, Categorical(3))
+  module = vae.VAE(encoder, ConvolutionalDecoder((7, 5, 2), (4, 3), 3, nn.tanh), 3, Categorical(3))
   x = jnp.ones((2, 3, 70))
   params = jax.jit(module.init)(jax.random.key(0), x)['params']
   assert jax.eval_shape(bind(module, 'bound'), params, jax.random.key(0), x).shape == (2, 3)
