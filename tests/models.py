@@ -308,12 +308,12 @@ def autoencoder_rows() -> list[Row]:
   return [
     Row('vae', pure(plain), descend(*vae.objective(plain), 0.02), PATTERNS, bits(4), exact=quadrature(plain)),
     Row(
-      'vae, conditional', pure(conditional), descend(*vae.objective(conditional, estimator='stl'), 0.02), labels, bits(4),
-      exact=quadrature(conditional),
+      'vae, conditional', pure(conditional), descend(*vae.objective(conditional, estimator='stl'), 0.02), labels,
+      bits(4), exact=quadrature(conditional),
     ),
     Row(
-      'iwae, two layers', iwae.as_model(two, 5), descend(*iwae.objective(two, 5, gradient='dreg'), 0.02), PATTERNS, bits(4),
-      exact=quadrature(two),
+      'iwae, two layers', iwae.as_model(two, 5), descend(*iwae.objective(two, 5, gradient='dreg'), 0.02), PATTERNS,
+      bits(4), exact=quadrature(two),
     ),
     Row('autoencoder', pure(squeeze), descend(*autoencoder.objective(squeeze), 0.02), PATTERNS, deterministic=True),
   ]  # fmt: skip
