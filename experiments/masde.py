@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from absl import flags as absl_flags
 
-from experiments import cli, inputs
+from experiments import autoregressive, cli
 from gm_jax import data as datasets
 from gm_jax.autoregressive import masde, structure
 from gm_jax.base import Batch, pure
@@ -32,8 +32,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   )  # fmt: skip
   absl_flags.DEFINE_enum('ordering', ORDERINGS[0], ORDERINGS, 'Of the variables.', flag_values=flags)
   absl_flags.DEFINE_list('hidden_sizes', ['300'], 'Units of each hidden layer.', flag_values=flags)
-  absl_flags.DEFINE_float('weight_decay', 0.0, 'Of AdamW.', lower_bound=0, flag_values=flags)
-  inputs.define_binarise(flags)
+  autoregressive.define_flags(flags)
 
 
 def make_graph(flags: absl_flags.FlagValues, dataset: datasets.Dataset, train: np.ndarray) -> np.ndarray:
@@ -52,16 +51,19 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   """The experiment that the flags ask for."""
   if not all(size.isdigit() and int(size) for size in flags.hidden_sizes):
     raise ValueError(f'hidden_sizes={",".join(flags.hidden_sizes)}: give positive numbers, such as 300 or 300,300')
-  splits = inputs.binary(dataset, flags.binarise)
+  head = autoregressive.head_of('bernoulli', 1, flags, dataset)
+  splits = autoregressive.prepare(flags, dataset)
   drawn = np.asarray(splits.transform(jax.random.key(0), splits.train))
   graph = make_graph(flags, dataset, drawn)
   dims = range(len(graph))
   ordering = structure.ordering_of_small_blankets(graph) if flags.ordering == 'small_blankets' else np.array(dims)
   blankets = structure.looking_back_blankets(graph, ordering)
-  module = masde.MASDE(blankets, tuple(map(int, flags.hidden_sizes)))
+  module = masde.MASDE(blankets, tuple(map(int, flags.hidden_sizes)), head)
   model = pure(module)
   plan = cli.make_plan(flags, len(splits.train))
   rate = optax.cosine_decay_schedule(flags.learning_rate, plan.num_steps)
+  optimizer = optax.adamw(rate, weight_decay=flags.weight_decay)
+  algorithm = rules.descent(model.init, rules.likelihood_loss(model.log_prob), optimizer, axis_name=axis_name)
   log_prob = likelihood.evaluator(model.log_prob, block_size=1000)
 
   def evaluate(step, state):
@@ -77,12 +79,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     }
 
   return cli.Experiment(
-    algorithm=rules.descent(
-      model.init,
-      rules.likelihood_loss(model.log_prob),
-      optax.adamw(rate, weight_decay=flags.weight_decay),
-      axis_name=axis_name,
-    ),
+    algorithm=rules.averaged(algorithm, flags.average) if flags.average else algorithm,
     data=Batch(splits.train),
     transform=splits.transform,
     evaluate=evaluate,
@@ -90,6 +87,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     draw=lambda key, state, folder: draw(dataset, module, graph, ordering, state.variables, key, splits.test, folder),
     sample=lambda key, state, num: model.sample(state.variables, key, num),
     best_metric='valid/log_prob',
+    published=autoregressive.PUBLISHED.get(flags.dataset, ()),
   )
 
 

@@ -27,7 +27,7 @@ from gm_jax.training import rules
 
 PUBLISHED = {
   'binarized_mnist': [
-    ('NADE, fixed ordering', -88.33, 'Larochelle & Murray 2011'),
+    ('NADE, fixed ordering', -88.33, 'Uria et al. 2014'),
     ('EoNADE, 1 hidden layer, 128 orderings', -87.71, 'Uria et al. 2014'),
     ('EoNADE, 2 hidden layers, 128 orderings', -85.10, 'Uria et al. 2014'),
     ('EoNADE-5, 2 hidden layers, 128 orderings', -84.68, 'Raiko et al. 2014'),
