@@ -10,11 +10,13 @@ import optax
 import pytest
 from scipy import stats
 
+from gm_jax import data
 from gm_jax.autoencoders import diagnostics, iwae, latents, vae
 from gm_jax.base import Batch, TrainState, bind, pure
-from gm_jax.density import factor_analysis
+from gm_jax.density import factor_analysis, pca
 from gm_jax.likelihoods import Bernoulli, Categorical, DiscretisedLogistic, Gaussian
 from gm_jax.nn.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from gm_jax.training.rules import descent
 from tests import models
 
 NOISE = 0.5
@@ -61,6 +63,28 @@ def assert_mean(values, expected, sigmas=4.5):
   values = np.asarray(values, np.float64)
   stderr = values.std(0) / np.sqrt(len(values))
   assert (np.abs(values.mean(0) - expected) < sigmas * stderr + 1e-6).all()
+
+
+def test_a_linear_vae_learns_what_probabilistic_pca_has_in_closed_form():
+  """On the embedded digits, with a posterior that can be exact."""
+  x = data.load('digits').train.x.reshape(-1, 64).astype(np.float32) / 16
+  optimum = pca.model(3).init(jax.random.key(0), Batch(x))
+  exact = np.asarray(factor_analysis.log_prob(optimum, x), np.float64)
+  module = vae.mlp(64, 3, (), head=Gaussian(scale=float(optimum.noise_scale)), posterior=latents.FullCovariance())
+  algorithm = descent(*vae.objective(module), optax.adam(optax.cosine_decay_schedule(0.02, 2000)))
+
+  @jax.jit
+  def learn(key):
+    state = algorithm.init(key, Batch(x))
+    step = lambda state, key: (algorithm.step(key, state, Batch(x))[0], None)
+    state, _ = jax.lax.scan(step, state, jax.random.split(key, 2000))
+    keys = jax.random.split(jax.random.fold_in(key, 1), 50)
+    return jax.lax.map(lambda key: pure(module).bound(state.params, key, x).mean(), keys)
+
+  bounds = np.asarray(learn(jax.random.key(0)), np.float64)
+  stderr = bounds.std() / np.sqrt(len(bounds))
+  assert bounds.mean() < exact.mean() + 4 * stderr
+  assert bounds.mean() > exact.mean() - exact.std() / np.sqrt(len(x))
 
 
 def test_with_the_exact_posterior_every_draw_gives_the_exact_likelihood():
