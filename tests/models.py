@@ -285,7 +285,7 @@ def quadrature(module) -> Callable:
   """Log p(x) of a model with one latent dimension, or one in each of two layers: a sum over a grid of them."""
   log_joint = bind(module, 'log_joint')
   two = isinstance(module, iwae.TwoLayerVAE)
-  side = np.linspace(-8, 8, 161 if two else 801, dtype=np.float32)
+  side = np.linspace(-16, 16, 321 if two else 1601, dtype=np.float32)
   grid = np.stack(np.meshgrid(*[side] * (2 if two else 1)), -1).reshape(-1, 2 if two else 1)
   log_cell = grid.shape[1] * np.log(side[1] - side[0])
 

@@ -213,7 +213,11 @@ def test_a_bijector_inverts_and_its_volume_is_that_of_autodiff(name):
   np.testing.assert_allclose(forward_log_det, -expected, rtol=1e-4, atol=1e-4)
 
 
-@every_learner
+# It compiles the most of all laws: further rows of a model, named behind a comma, wait for `make test-slow`.
+@pytest.mark.parametrize(
+  'name',
+  [pytest.param(name, marks=pytest.mark.slow if ',' in name else ()) for name, row in ROWS.items() if row.make],
+)
 def test_vmapped_seeds_equal_single_runs(name):
   row, algorithm, *_ = trained(name)
   keys = jnp.stack([jax.random.key(3), jax.random.key(4)])
