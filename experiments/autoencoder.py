@@ -33,7 +33,8 @@ CORRUPTIONS = {
 def define_flags(flags: absl_flags.FlagValues) -> None:
   """The flags of this binary."""
   latent.define_flags(flags)
-  del flags['binarise'], flags['activation']
+  for name in ('binarise', 'activation'):  # of variational autoencoders only
+    delattr(flags, name)
   absl_flags.DEFINE_enum(
     'reconstruction', 'bernoulli', autoencoder.RECONSTRUCTIONS,
     'What is minimised; bernoulli needs grey or binary data.',

@@ -31,14 +31,14 @@ def small_data(monkeypatch):
 def test_nade_reports_an_exact_likelihood_and_draws(tmp_path):
   scores, pictures = run(tmp_path / 'run', '--dataset=bars_and_stripes')
   assert scores['test_log_prob']['kind'] == 'exact'
-  assert pictures == {'samples', 'completions', 'conditionals', 'filters', 'likelihood_map'}
+  assert pictures == {'curves', 'samples', 'completions', 'conditionals', 'filters', 'likelihood_map'}
 
 
 def test_deep_nade_reports_ensembles_and_draws(tmp_path):
   scores, pictures = run(tmp_path / 'run', '--dataset=bars_and_stripes', '--model=deep_nade', *ORDERINGS)
   assert scores['test_log_prob_of_2_orderings'] == pytest.approx(scores['test_log_prob'])
   assert scores['test_log_prob_of_2_orderings']['value'] != scores['test_log_prob_of_1_orderings']['value']
-  assert pictures == {'orderings', 'samples', 'completions', 'conditionals', 'likelihood_map'}
+  assert pictures == {'curves', 'orderings', 'samples', 'completions', 'conditionals', 'likelihood_map'}
 
 
 def test_real_data_are_refused(tmp_path):
