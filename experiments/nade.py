@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from absl import flags as absl_flags
 
-from experiments import cli
+from experiments import autoregressive, cli
 from gm_jax import data as datasets
 from gm_jax.autoregressive import deep_nade, nade
 from gm_jax.base import Batch, as_variables, bind, pure
@@ -24,21 +24,6 @@ from gm_jax.data import transforms
 from gm_jax.evaluation import likelihood, ordering_plots, plots
 from gm_jax.likelihoods import Bernoulli, Categorical
 from gm_jax.training import rules
-
-PUBLISHED = {
-  'binarized_mnist': [
-    ('NADE, fixed ordering', -88.33, 'Uria et al. 2014'),
-    ('EoNADE, 1 hidden layer, 128 orderings', -87.71, 'Uria et al. 2014'),
-    ('EoNADE, 2 hidden layers, 128 orderings', -85.10, 'Uria et al. 2014'),
-    ('EoNADE-5, 2 hidden layers, 128 orderings', -84.68, 'Raiko et al. 2014'),
-  ],
-  'debd/adult': [('NADE, fixed ordering', -13.19, 'Germain et al. 2015')],
-  'debd/connect4': [('NADE, fixed ordering', -11.99, 'Germain et al. 2015')],
-  'debd/dna': [('NADE, fixed ordering', -84.81, 'Germain et al. 2015')],
-  'debd/mushrooms': [('NADE, fixed ordering', -9.81, 'Germain et al. 2015')],
-  'debd/nips': [('NADE, fixed ordering', -273.08, 'Germain et al. 2015')],
-  'debd/ocr_letters': [('NADE, fixed ordering', -27.22, 'Germain et al. 2015')],
-}
 
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
@@ -147,7 +132,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     draw=lambda key, state, folder: draw(module, data, dataset, key, state.variables, flags, curves, folder),
     sample=lambda key, state, num: model.sample(state.variables, key, num),
     best_metric='valid/log_prob',
-    published=PUBLISHED.get(flags.dataset, ()),
+    published=autoregressive.PUBLISHED.get(flags.dataset, ()),
   )
 
 
