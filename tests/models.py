@@ -285,9 +285,9 @@ def quadrature(module) -> Callable:
   """Log p(x) of a model with one latent dimension, or one in each of two layers: a sum over a grid of them."""
   log_joint = bind(module, 'log_joint')
   two = isinstance(module, iwae.TwoLayerVAE)
-  side = np.linspace(-16, 16, 321 if two else 1601, dtype=np.float32)
-  grid = np.stack(np.meshgrid(*[side] * (2 if two else 1)), -1).reshape(-1, 2 if two else 1)
-  log_cell = grid.shape[1] * np.log(side[1] - side[0])
+  side, width = np.linspace(-16, 16, 321 if two else 1601, retstep=True)
+  grid = np.stack(np.meshgrid(*[side] * (2 if two else 1)), -1).reshape(-1, 2 if two else 1).astype(np.float32)
+  log_cell = grid.shape[1] * np.log(width)  # in double precision: a difference of singles is 5e-5 off
 
   def log_prob(params, x, *, context=None):
     parts = [grid[:, [i]].reshape(-1, *(1,) * (x.ndim - 1), 1) for i in range(grid.shape[1])]
