@@ -80,60 +80,63 @@ def posterior_with_gaps(params: Factors, x: Array, observed: Array) -> Posterior
 
 
 def log_prob(params: Factors, x: Array) -> Array:
-  """Log p(x) of the observed values of ``[N, D]``, in nats.
+  """Log p(x) of the observed values of ``[N, D]``, in nats."""
+  return missing.choose(x, lambda x: log_prob_of(params, x, None), lambda *gappy: log_prob_of(params, *gappy))
+
+
+def log_prob_of(params: Factors, x: Array, observed: Array | None) -> Array:
+  """``log_prob`` where it is known whether there are gaps: then ``observed`` is a mask, and 0 stands for NaN in ``x``.
 
   The Mahalanobis distance is taken as ``|x - mu - W z|^2 / psi + |z|^2`` at the posterior mean z. That is the same by
   the identity of Woodbury, but a sum of squares where that is a difference, and float32 needs it so.
   """
   variance = _noise_variance(params)
   log_variance = jnp.log(variance)
-
-  def value(x, observed, found, log_det, dim):
-    residual = observed * (x - params.origin - params.offset - found.mean @ params.loadings.T)
-    distance = (residual**2 / variance).sum(-1) + (found.mean**2).sum(-1)
-    log_det += 2 * jnp.log(jnp.diagonal(found.factor, axis1=-2, axis2=-1)).sum(-1)
-    return -0.5 * (distance + log_det + dim * LOG_2_PI)
-
-  return missing.choose(
-    x,
-    lambda x: value(x, 1, posterior(params, x), log_variance.sum(), x.shape[-1]),
-    lambda x, observed: value(
-      x, observed, posterior_with_gaps(params, x, observed), observed @ log_variance, observed.sum(-1)
-    ),
-  )
+  if observed is None:
+    found, log_det, dim = posterior(params, x), log_variance.sum(), x.shape[-1]
+  else:
+    found, log_det, dim = posterior_with_gaps(params, x, observed), observed @ log_variance, observed.sum(-1)
+  residual = x - params.origin - params.offset - found.mean @ params.loadings.T
+  residual = residual if observed is None else observed * residual
+  distance = (residual**2 / variance).sum(-1) + (found.mean**2).sum(-1)
+  log_det += 2 * jnp.log(jnp.diagonal(found.factor, axis1=-2, axis2=-1)).sum(-1)
+  return -0.5 * (distance + log_det + dim * LOG_2_PI)
 
 
 def statistics(params: Factors, x: Array, weights: Array):
+  """``statistics_of`` for data that may have gaps."""
+  return missing.choose(
+    x, lambda x: statistics_of(params, x, None, weights), lambda *gappy: statistics_of(params, *gappy, weights)
+  )
+
+
+def statistics_of(params: Factors, x: Array, observed: Array | None, weights: Array):
   """Sums of what the regression of each dimension on ``u = (z, 1)`` needs, over the examples where it was observed.
 
   Args:
     params: current.
-    x: ``[N, D]``.
+    x: ``[N, D]``, with 0 for what is missing.
+    observed: ``[N, D]`` of 0 and 1, or ``None`` where nothing is missing.
     weights: ``[N]``.
 
   Returns:
     Sums of E[u u^T] ``[D, Q+1, Q+1]``, x E[u] ``[D, Q+1]`` and x^2 ``[D]``, x counted from the origin; and the sum of
     E[u u^T] over all examples ``[Q+1, Q+1]``.
   """
-
-  def complete(x):
+  centred = x - params.origin
+  if observed is None:
     mean, factor = posterior(params, x)
     u = _with_one(mean)
-    second = (weights[:, None] * u).T @ u + weights.sum() * _padded(_inverse(factor))
-    centred = x - params.origin
-    cross = (weights[:, None] * centred).T @ u
-    return jnp.broadcast_to(second, (x.shape[-1], *second.shape)), cross, weights @ centred**2, second
-
-  def incomplete(x, observed):
+    factors = (weights[:, None] * u).T @ u + weights.sum() * _padded(_inverse(factor))
+    second = jnp.broadcast_to(factors, (x.shape[-1], *factors.shape))
+  else:
     mean, factor = posterior_with_gaps(params, x, observed)
     u = _with_one(mean)
-    second = u[:, :, None] * u[:, None, :] + _padded(_inverse(factor))
-    weighted = weights[:, None] * observed
-    centred = observed * (x - params.origin)
-    cross = (weights[:, None] * centred).T @ u
-    return jnp.tensordot(weighted.T, second, 1), cross, weights @ centred**2, jnp.tensordot(weights, second, 1)
-
-  return missing.choose(x, complete, incomplete)
+    each = u[:, :, None] * u[:, None, :] + _padded(_inverse(factor))
+    factors = jnp.tensordot(weights, each, 1)
+    second = jnp.tensordot((weights[:, None] * observed).T, each, 1)
+    centred = observed * centred
+  return second, (weights[:, None] * centred).T @ u, weights @ centred**2, factors
 
 
 def maximize(params: Factors, statistics, *, floor: float, prior: float = 0.0, prior_variance: float = 1.0) -> Factors:

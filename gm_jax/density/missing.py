@@ -15,11 +15,13 @@ def split(x: Array) -> tuple[Array, Array]:
 
 
 def choose(x: Array, complete: Callable[[Array], Array], incomplete: Callable[[Array, Array], Array]):
-  """``complete(x)`` if no value of ``x`` is NaN, otherwise ``incomplete(*split(x))``.
+  """``complete(x)`` if no value of ``x`` is NaN, otherwise ``incomplete(*split(x))``; integers are never NaN.
 
   The choice is made while the program runs, so data without gaps never pay for the general case. A ``vmap`` over ``x``
   computes both; one over parameters does not, as long as nothing of them has entered ``x``.
   """
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    return complete(x)
   filled, observed = split(x)
   return jax.lax.cond(jnp.all(observed > 0), lambda: complete(filled), lambda: incomplete(filled, observed))
 

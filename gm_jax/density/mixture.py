@@ -36,7 +36,7 @@ import jax
 import jax.numpy as jnp
 
 from gm_jax.base import Algorithm, Array, Batch, Extra, Key, Metrics, Model, TrainState, refuse_context
-from gm_jax.density import mixture_starts
+from gm_jax.density import missing, mixture_starts
 
 Components = Any
 SMALLEST_MASS = 1e-30  # keeps the logits of a dead component finite
@@ -44,6 +44,8 @@ SMALLEST_MASS = 1e-30  # keeps the logits of a dead component finite
 
 class Family(Protocol):
   """What a mixture needs to know of its components; N examples of D values, K components.
+
+  ``observed`` is ``None`` where no value is NaN, else a mask ``[N, D]`` of 0 and 1, and 0 stands for NaN in ``x``.
 
   ``prior`` of every family is the weight of a conjugate prior, in pseudo-examples per component *and per example of
   the data*: statistics are means over examples, so two pseudo-counts among 50,000 examples are ``2 / 50_000``.
@@ -60,10 +62,10 @@ class Family(Protocol):
   def start(self, key: Key, x: Array, rows: Array) -> Components:
     """Components around the examples with the indices ``rows`` ``[K]``."""
 
-  def log_prob(self, components: Components, x: Array) -> Array:
+  def log_prob(self, components: Components, x: Array, observed: Array | None) -> Array:
     """Log p_k(x), ``[N, K]``, of the observed values."""
 
-  def statistics(self, components: Components, x: Array, responsibilities: Array) -> Any:
+  def statistics(self, components: Components, x: Array, observed: Array | None, responsibilities: Array) -> Any:
     """Expected sufficient statistics, summed over the examples with weights ``responsibilities`` ``[N, K]``."""
 
   def maximize(self, components: Components, statistics: Any, mass: Array) -> Components:
@@ -151,15 +153,17 @@ class Mixture:
     x = self.family.data(x)
     rows = x.reshape(-1, x.shape[-1])
 
-    def log_joint(x):
-      return jax.nn.log_softmax(params.logits) + self.family.log_prob(params.components, x)
+    def log_joint(block):
+      return jax.nn.log_softmax(params.logits) + self.family.log_prob(params.components, *block)
+
+    def of_all(x, observed=None):
+      if len(x) <= self.block_size:
+        return log_joint((x, observed))
+      found = jax.lax.map(log_joint, jax.tree.map(self._blocks, (x, observed)))
+      return found.reshape(-1, self.num_components)[: len(x)]
 
     with jax.default_matmul_precision('highest'):
-      if len(rows) > self.block_size:
-        log_joint = jax.lax.map(log_joint, _blocks(rows, self.block_size)).reshape(-1, self.num_components)[: len(rows)]
-      else:
-        log_joint = log_joint(rows)
-    return log_joint.reshape(*x.shape[:-1], self.num_components)
+      return missing.choose(rows, of_all, of_all).reshape(*x.shape[:-1], self.num_components)
 
   def log_prob(self, params: Parameters, x: Array, *, context: Array | None = None) -> Array:
     """Log p(x) of what is observed in ``x``, in nats, ``[..., D] -> [...]``."""
@@ -201,21 +205,24 @@ class Mixture:
     x = self.family.data(batch.x)
     weights = jnp.ones(len(x)) if batch.context is None else batch.context
 
-    def sums(x, weights):
-      log_joint = jax.nn.log_softmax(params.logits) + self.family.log_prob(params.components, x)
+    def sums(x, observed, weights):
+      log_joint = jax.nn.log_softmax(params.logits) + self.family.log_prob(params.components, x, observed)
       log_prob = jax.nn.logsumexp(log_joint, axis=-1)
       shares = weights[:, None] * jnp.exp(log_joint - log_prob[:, None])
-      statistics = Statistics(shares.sum(0), self.family.statistics(params.components, x, shares))
+      statistics = Statistics(shares.sum(0), self.family.statistics(params.components, x, observed, shares))
       return statistics, weights @ log_prob
 
+    def of_all(x, observed=None):
+      if len(x) <= self.block_size:
+        return sums(x, observed, weights)
+      blocks = jax.tree.map(self._blocks, (x, observed, weights))
+      shapes = jax.eval_shape(sums, x, observed, weights)
+      zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+      return jax.lax.scan(lambda total, block: (jax.tree.map(jnp.add, total, sums(*block)), None), zeros, blocks)[0]
+
+    # Gaps are looked for once, outside the scan: inside it the branch would cost half as much as a block.
     with jax.default_matmul_precision('highest'):
-      if len(x) > self.block_size:
-        blocks = _blocks(x, self.block_size), _blocks(weights, self.block_size)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(sums, x, weights))
-        total, _ = jax.lax.scan(lambda total, block: (jax.tree.map(jnp.add, total, sums(*block)), None), zeros, blocks)
-      else:
-        total = sums(x, weights)
-    return jax.tree.map(lambda leaf: leaf / len(x), total)
+      return jax.tree.map(lambda leaf: leaf / len(x), missing.choose(x, of_all, of_all))
 
   def m_step(self, params: Parameters, statistics: Statistics) -> Parameters:
     """Weights and components that maximise the expected complete likelihood and the priors."""
@@ -238,6 +245,11 @@ class Mixture:
   def num_parameters(self, params: Parameters) -> int:
     """Free parameters, for ``bic`` and ``aic``."""
     return self.num_components - 1 + self.family.num_parameters(params.components)
+
+  def _blocks(self, x: Array) -> Array:
+    """``[N, ...] -> [blocks, block_size, ...]``, the end filled with zeros."""
+    padded = jnp.pad(x, [(0, -len(x) % self.block_size)] + [(0, 0)] * (x.ndim - 1))
+    return padded.reshape(-1, self.block_size, *x.shape[1:])
 
 
 def bic(mean_log_prob: Array, num_parameters: int, num_examples: int) -> Array:
@@ -280,9 +292,3 @@ def best_of(
   last = metrics['loss'][-1]
   best = jnp.argmin(jnp.where(jnp.isfinite(last), last, jnp.inf))
   return jax.tree.map(lambda leaf: leaf[best], states), metrics
-
-
-def _blocks(x: Array, size: int) -> Array:
-  """``[N, ...] -> [blocks, size, ...]``, the end filled with zeros."""
-  padded = jnp.pad(x, [(0, -len(x) % size)] + [(0, 0)] * (x.ndim - 1))
-  return padded.reshape(-1, size, *x.shape[1:])

@@ -80,21 +80,18 @@ class Bernoulli:
     p = jnp.clip(p, self.floor, 1 - self.floor)
     return Logits(jnp.log(p) - jnp.log1p(-p))
 
-  def log_prob(self, components: Logits, x: Array) -> Array:
+  def log_prob(self, components: Logits, x: Array, observed: Array | None) -> Array:
     """``[N, K]``."""
-    logits = components.logits
-    off = jax.nn.softplus(logits)
-    return missing.choose(x, lambda x: x @ logits.T - off.sum(-1), lambda x, observed: x @ logits.T - observed @ off.T)
+    off = jax.nn.softplus(components.logits)
+    return x @ components.logits.T - (off.sum(-1) if observed is None else observed @ off.T)
 
-  def statistics(self, components: Logits, x: Array, responsibilities: Array):
+  def statistics(self, components: Logits, x: Array, observed: Array | None, responsibilities: Array):
     """Sums of r and r x over the observed values, each ``[K, D]``."""
     del components
-
-    def complete(x):
-      ones = responsibilities.T @ x
+    ones = responsibilities.T @ x
+    if observed is None:
       return jnp.broadcast_to(responsibilities.sum(0)[:, None], ones.shape), ones
-
-    return missing.choose(x, complete, lambda x, observed: (responsibilities.T @ observed, responsibilities.T @ x))
+    return responsibilities.T @ observed, ones
 
   def maximize(self, components: Logits, statistics, mass: Array) -> Logits:
     """Shares of ones."""
@@ -176,13 +173,15 @@ class Categorical:
     counts = jnp.maximum(counts, self.floor * jnp.maximum(counts.sum(-1, keepdims=True), SMALLEST_MASS))
     return counts / counts.sum(-1, keepdims=True)
 
-  def log_prob(self, components: Logits, x: Array) -> Array:
+  def log_prob(self, components: Logits, x: Array, observed: Array | None) -> Array:
     """``[N, K]``."""
+    del observed  # a missing value has no indicator
     log_p = jax.nn.log_softmax(components.logits)
     return self.features(x) @ log_p.reshape(len(log_p), -1).T
 
-  def statistics(self, components: Logits, x: Array, responsibilities: Array) -> Array:
+  def statistics(self, components: Logits, x: Array, observed: Array | None, responsibilities: Array) -> Array:
     """Expected counts of the categories, ``[K, D, C]``."""
+    del observed
     return (responsibilities.T @ self.features(x)).reshape(components.logits.shape)
 
   def maximize(self, components: Logits, statistics: Array, mass: Array) -> Logits:

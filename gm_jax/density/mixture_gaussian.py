@@ -88,26 +88,20 @@ class Full(_Gaussian):
     scale = _factor(_covariance(centred, variance), self.floor)
     return jnp.broadcast_to(scale, (num, *scale.shape))
 
-  def log_prob(self, components: Gaussians, x: Array) -> Array:
+  def log_prob(self, components: Gaussians, x: Array, observed: Array | None) -> Array:
     """``[N, K]``."""
-    return missing.choose(
-      x,
-      lambda x: _dense_log_prob(components, x - components.origin),
-      lambda x, observed: _gappy_log_prob(components, x - components.origin, observed),
-    )
+    x = x - components.origin
+    return _dense_log_prob(components, x) if observed is None else _gappy_log_prob(components, x, observed)
 
-  def statistics(self, components: Gaussians, x: Array, responsibilities: Array):
+  def statistics(self, components: Gaussians, x: Array, observed: Array | None, responsibilities: Array):
     """Sums of r E[x] ``[K, D]`` and r E[x x^T] ``[K, D, D]``, x counted from the origin."""
-
-    def complete(x):
-      x = x - components.origin
-      weighted = responsibilities.T[:, :, None] * x
-      return weighted.sum(1), jnp.einsum('kni,nj->kij', weighted, x)
-
-    def incomplete(x, observed):
-      return _gappy_moments(components, x - components.origin, observed, responsibilities)
-
-    return missing.choose(x, complete, incomplete)
+    x = x - components.origin
+    if observed is not None:
+      return _gappy_moments(components, x, observed, responsibilities)
+    # One product of [K D, N] and [N, D]: a batch of K small ones takes twice as long.
+    weighted = responsibilities.T[:, None, :] * x.T
+    second = weighted.reshape(-1, len(x)) @ x
+    return responsibilities.T @ x, second.reshape(*weighted.shape[:2], x.shape[-1])
 
   def maximize(self, components: Gaussians, statistics, mass: Array) -> Gaussians:
     """Weighted means and covariances."""
@@ -155,33 +149,22 @@ class Tied(Full):
     del num
     return _factor(_covariance(centred, variance), self.floor)
 
-  def log_prob(self, components: Gaussians, x: Array) -> Array:
+  def log_prob(self, components: Gaussians, x: Array, observed: Array | None) -> Array:
     """``[N, K]``."""
+    x = x - components.origin
+    if observed is not None:
+      return _gappy_log_prob(_untie(components), x, observed)
+    inverse = _inverse(components.scale)
+    distances = (((x @ inverse.T)[:, None] - components.offsets @ inverse.T) ** 2).sum(-1)
+    return -0.5 * distances - _log_det(components.scale) - 0.5 * x.shape[-1] * LOG_2_PI
 
-    def complete(x):
-      inverse = _inverse(components.scale)
-      whitened = (x - components.origin) @ inverse.T
-      centres = components.offsets @ inverse.T
-      distances = ((whitened[:, None] - centres) ** 2).sum(-1)
-      return -0.5 * distances - _log_det(components.scale) - 0.5 * x.shape[-1] * LOG_2_PI
-
-    def incomplete(x, observed):
-      return _gappy_log_prob(_untie(components), x - components.origin, observed)
-
-    return missing.choose(x, complete, incomplete)
-
-  def statistics(self, components: Gaussians, x: Array, responsibilities: Array):
+  def statistics(self, components: Gaussians, x: Array, observed: Array | None, responsibilities: Array):
     """Sums of r E[x] ``[K, D]`` and, over all components, of r E[x x^T] ``[D, D]``."""
-
-    def incomplete(x, observed):
-      first, second = _gappy_moments(_untie(components), x - components.origin, observed, responsibilities)
+    x = x - components.origin
+    if observed is not None:
+      first, second = _gappy_moments(_untie(components), x, observed, responsibilities)
       return first, second.sum(0)
-
-    def complete(x):
-      x = x - components.origin
-      return responsibilities.T @ x, (responsibilities.sum(1, keepdims=True) * x).T @ x
-
-    return missing.choose(x, complete, incomplete)
+    return responsibilities.T @ x, (responsibilities.sum(1, keepdims=True) * x).T @ x
 
   def maximize(self, components: Gaussians, statistics, mass: Array) -> Gaussians:
     """Weighted means and the pooled covariance within components; the prior counts once per component."""
@@ -222,18 +205,18 @@ class Diagonal(_Gaussian):
     """``[K, D]``."""
     return components.scale
 
-  def log_prob(self, components: Gaussians, x: Array) -> Array:
+  def log_prob(self, components: Gaussians, x: Array, observed: Array | None) -> Array:
     """``[N, K]``; from differences and not from a product of squares, which would cancel in float32."""
     scale = self._deviations(components)
-    filled, observed = missing.split(x)
-    whitened = ((filled - components.origin)[:, None] - components.offsets) / scale
+    whitened = ((x - components.origin)[:, None] - components.offsets) / scale
     terms = 0.5 * (whitened**2 + LOG_2_PI) + jnp.log(jnp.abs(scale))
-    return -jnp.where(observed[:, None] > 0, terms, 0).sum(-1)
+    return -(terms if observed is None else observed[:, None] * terms).sum(-1)
 
-  def statistics(self, components: Gaussians, x: Array, responsibilities: Array):
+  def statistics(self, components: Gaussians, x: Array, observed: Array | None, responsibilities: Array):
     """Sums over the observed values of r, r x and r x^2, each ``[K, D]``, x counted from the origin."""
-    filled, observed = missing.split(x - components.origin)
-    return responsibilities.T @ observed, responsibilities.T @ filled, responsibilities.T @ filled**2
+    observed = jnp.ones_like(x) if observed is None else observed
+    x = observed * (x - components.origin)
+    return responsibilities.T @ observed, responsibilities.T @ x, responsibilities.T @ x**2
 
   def maximize(self, components: Gaussians, statistics, mass: Array) -> Gaussians:
     """Weighted means and variances of the observed values."""

@@ -70,13 +70,15 @@ class LowRank:
     loadings = jnp.broadcast_to(loadings, (len(rows), *loadings.shape))
     return Factors(origin, offsets, loadings, jnp.broadcast_to(noise_scale, (len(rows), *noise_scale.shape)))
 
-  def log_prob(self, components: Factors, x: Array) -> Array:
+  def log_prob(self, components: Factors, x: Array, observed: Array | None) -> Array:
     """``[N, K]``."""
-    return jax.vmap(factor_analysis.log_prob, (COMPONENTS, None), out_axes=1)(components, x)
+    return jax.vmap(factor_analysis.log_prob_of, (COMPONENTS, None, None), out_axes=1)(components, x, observed)
 
-  def statistics(self, components: Factors, x: Array, responsibilities: Array):
-    """Those of ``factor_analysis.statistics``, with a leading axis of components."""
-    return jax.vmap(factor_analysis.statistics, (COMPONENTS, None, 1))(components, x, responsibilities)
+  def statistics(self, components: Factors, x: Array, observed: Array | None, responsibilities: Array):
+    """Those of ``factor_analysis.statistics_of``, with a leading axis of components."""
+    return jax.vmap(factor_analysis.statistics_of, (COMPONENTS, None, None, 1))(
+      components, x, observed, responsibilities
+    )
 
   def maximize(self, components: Factors, statistics, mass: Array) -> Factors:
     """Regressions of the dimensions on the factors, component by component."""
