@@ -13,12 +13,18 @@ from tests import models
 ROWS = {row.name: row for row in models.rows()}
 
 
-def every(condition):
-  """Runs a law over all rows that it applies to."""
-  return pytest.mark.parametrize('name', [name for name, row in ROWS.items() if condition(row)])
+def every(condition, *, variants=True):
+  """Runs a law over all rows that it applies to.
+
+  Where ``variants`` is false, the law is about the machinery and not about the mathematics of a model: further rows of
+  one, named behind a comma, wait for ``make test-slow``.
+  """
+  slow = lambda name: () if variants or ',' not in name else pytest.mark.slow
+  rows = [pytest.param(name, marks=slow(name)) for name, row in ROWS.items() if condition(row)]
+  return pytest.mark.parametrize('name', rows)
 
 
-every_learner = every(lambda row: row.make)
+every_learner = every(lambda row: row.make, variants=False)
 every_density = every(lambda row: row.log_prob)
 every_bound = every(lambda row: row.model.bound and row.log_prob)
 every_autoregressive_model = every(lambda row: row.conditionals)
@@ -109,7 +115,7 @@ def test_numbers_are_finite_and_no_parameter_is_dead(name):
       assert np.abs(np.asarray(new) - np.asarray(old)).max() > 1e-6, jax.tree_util.keystr(path)
 
 
-@every(lambda row: row.make and row.log_prob)
+@every(lambda row: row.make and row.log_prob, variants=False)
 def test_the_data_become_more_probable(name):
   row, _, first, last, _ = trained(name)
   context = own_context(row)
@@ -164,7 +170,7 @@ def test_samples_agree_with_log_prob(name):
       assert (np.abs((samples**power).mean(0) - mean) < 4.5 * stderr).all()
 
 
-@every_density
+@every(lambda row: row.log_prob, variants=False)
 def test_a_batch_equals_its_examples_one_by_one_and_jit_equals_no_jit(name):
   row, params = fitted(name)
   x, context = jnp.asarray(row.batch.x[:4]), own_context(row, 4)
@@ -213,11 +219,7 @@ def test_a_bijector_inverts_and_its_volume_is_that_of_autodiff(name):
   np.testing.assert_allclose(forward_log_det, -expected, rtol=1e-4, atol=1e-4)
 
 
-# It compiles the most of all laws: further rows of a model, named behind a comma, wait for `make test-slow`.
-@pytest.mark.parametrize(
-  'name',
-  [pytest.param(name, marks=pytest.mark.slow if ',' in name else ()) for name, row in ROWS.items() if row.make],
-)
+@every_learner
 def test_vmapped_seeds_equal_single_runs(name):
   row, algorithm, *_ = trained(name)
   keys = jnp.stack([jax.random.key(3), jax.random.key(4)])
@@ -234,7 +236,7 @@ def test_vmapped_seeds_equal_single_runs(name):
     assert_same(jax.tree.map(lambda leaf, i=i: leaf[i], together), single(keys[i]), rtol=2e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', [name for name, row in ROWS.items() if row.deterministic])
+@every(lambda row: row.deterministic, variants=False)
 def test_two_devices_equal_one(name):
   row, _, first, *_ = trained(name)
   key = jax.random.key(6)

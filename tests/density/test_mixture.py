@@ -163,7 +163,7 @@ def test_em_steps_are_those_of_sklearn(name, double):
   np.testing.assert_allclose(aic(score, number, len(x)), peer.aic(x))
 
 
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize('name', some(FAMILIES, 'tied', 'spherical', 'ppca'))
 def test_em_climbs_to_a_stationary_point_with_gaps_weights_and_priors(name, double):
   # With the weights and the prior the objective is that of Mixture.loss; a wrong sufficient statistic, say without
   # the conditional covariance of what is missing, still converges, but not to where the gradient vanishes.
@@ -238,7 +238,7 @@ def test_blocks_change_nothing(double):
 
 def test_pmap_equals_one_device():
   x = jnp.asarray(examples('full'), jnp.float32)
-  mixture = Mixture(Full(), 3)
+  mixture = Mixture(Diagonal(), 3)
   alone, together = (
     expectation_maximization(mixture.init, mixture.e_step, mixture.m_step, axis_name=name) for name in (None, 'devices')
   )
@@ -257,7 +257,7 @@ def test_pmap_equals_one_device():
 
 def test_stepwise_em_and_gradient_reach_what_em_reaches():
   x = jnp.asarray(clusters(dim=2), jnp.float32)
-  mixture = Mixture(Full(prior=0.01), 3)
+  mixture = Mixture(Diagonal(prior=0.01), 3)
   batch = Batch(x)
   em = expectation_maximization(mixture.init, mixture.e_step, mixture.m_step)
   stepwise = expectation_maximization(
@@ -347,7 +347,7 @@ def test_discrete_mixtures_sum_to_one_and_complete_from_their_conditional(name):
     assert np.all(np.abs(frequency - expected) <= 4.5 * np.sqrt(expected * (1 - expected) / num) + 1e-9)
 
 
-@pytest.mark.parametrize('name', some(GAUSSIANS, 'factors'))
+@pytest.mark.parametrize('name', some(GAUSSIANS, 'tied', 'ppca', 'factors'))
 def test_samples_and_completions_have_the_moments_of_the_density(name):
   x = clusters().astype('float32')
   mixture = Mixture(GAUSSIANS[name](), 2)
@@ -380,7 +380,7 @@ def test_samples_and_completions_have_the_moments_of_the_density(name):
   check(draws[:, hidden], shares, np.stack(shifted), np.stack(rest))
 
 
-@pytest.mark.parametrize('name', some(FAMILIES, 'factors'))
+@pytest.mark.parametrize('name', some(FAMILIES, 'tied', 'ppca', 'factors'))
 def test_degenerate_data_never_give_nan(name):
   # A constant column, a copied column, fewer different rows than components and fewer examples than dimensions.
   if name == 'categorical':
@@ -401,7 +401,7 @@ def test_degenerate_data_never_give_nan(name):
   assert np.all(np.isfinite(log_prob))
 
 
-@pytest.mark.parametrize('name', some(GAUSSIANS, 'tied', 'spherical', 'factors'))
+@pytest.mark.parametrize('name', some(GAUSSIANS, 'tied', 'spherical', 'ppca', 'factors'))
 def test_float32_survives_data_far_from_zero(name):
   x = jnp.asarray(clusters(), jnp.float32)
   x = jnp.round(x * 64) / 64  # so that the shift is exact
@@ -437,7 +437,7 @@ def test_a_component_that_lost_its_data_stays_finite_and_where_it_was():
 
 def test_leading_dimensions_and_the_contract():
   x = jnp.asarray(examples('full'), jnp.float32)
-  mixture = Mixture(Full(), 3)
+  mixture = Mixture(Diagonal(), 3)
   model = mixture.model()
   params = random_params(mixture, x)
   cube = x.reshape(5, 30, DIM)
