@@ -1,12 +1,14 @@
 """Settings of all tests, made before JAX starts: two emulated devices, quick compilation, a cache for what comes twice.
 
-XLA's optimisations are off: most of the time of the tests is compilation, and without them it is half as long. Set ``JAX_COMPILATION_CACHE_DIR`` to keep what is compiled from one run of the tests to the next.
+XLA's optimisations are off: most of the time of the tests is compilation, and without them it is half as long. Set
+``JAX_COMPILATION_CACHE_DIR`` to keep what is compiled from one run of the tests to the next.
 """
 
 import os
 import tempfile
 
 _cache = tempfile.TemporaryDirectory(prefix='gm-jax-compiled-')
+_flags = '--xla_backend_optimization_level=0', '--xla_force_host_platform_device_count=2'
 os.environ.update(
   {
     'JAX_PLATFORMS': 'cpu',
