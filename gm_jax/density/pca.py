@@ -36,6 +36,7 @@ import jax.numpy as jnp
 from gm_jax.base import Array, Batch, Key, Model
 from gm_jax.density.factor_analysis import FactorAnalysis, Factors
 
+BLOCK_ROWS, BLOCK_COLUMNS = 512, 112  # of the covariance: a block of rows stays in cache
 OVERSAMPLING = 10  # further directions that a randomised search carries along
 POWER_ITERATIONS = 4
 
@@ -76,9 +77,8 @@ def principal_components(
   if (method == 'randomized') != (key is not None):
     raise ValueError(f'method={method!r} with key={key}: a key belongs to the randomised method, and to that alone')
   mean = x.mean(0)
-  centred = x - mean
   with jax.default_matmul_precision('highest'):
-    components, variance, rest = METHODS[method](centred, num_components, key)
+    components, variance, rest = METHODS[method](x, mean, num_components, key)
   largest = jnp.take_along_axis(components, jnp.abs(components).argmax(1)[:, None], 1)
   components = components * jnp.where(largest < 0, -1, 1)
   discarded = rest / max(x.shape[1] - num_components, 1)
@@ -128,24 +128,49 @@ def model(num_components: int, *, floor: float = 1e-6) -> Model:
   return FactorAnalysis(num_components, isotropic=True, floor=floor).model()._replace(init=init)
 
 
-def _by_covariance(centred, num_components, key):
+def _upper_covariance(x, mean):
+  """The upper triangle of the covariance ``[D, D]``, zeros somewhere below.
+
+  XLA has no symmetric product; blocks of columns leave most of the lower half undone, and blocks of rows are centred
+  where they are read. Together that takes two thirds of the time of ``(x - mean).T @ (x - mean)``.
+  """
+  starts = range(0, x.shape[1], BLOCK_COLUMNS)
+  num_rows = min(BLOCK_ROWS, len(x))
+
+  def products(rows):
+    centred = rows - mean
+    return [centred[:, start : start + BLOCK_COLUMNS].T @ centred[:, start:] for start in starts]
+
+  def add(i, sums):
+    rows = jax.lax.dynamic_slice_in_dim(x, i * num_rows, num_rows)
+    return jax.tree.map(jnp.add, sums, products(rows))
+
+  num_blocks = len(x) // num_rows
+  sums = jax.lax.fori_loop(0, num_blocks, add, products(x[num_blocks * num_rows :]))
+  return jnp.concatenate([jnp.pad(rows, [(0, 0), (start, 0)]) for rows, start in zip(sums, starts, strict=True)]) / len(
+    x
+  )
+
+
+def _by_covariance(x, mean, num_components, key):
   """Components, their variances, and the sum of the others."""
   del key
-  values, vectors = jnp.linalg.eigh(centred.T @ centred / len(centred), symmetrize_input=False)
+  values, vectors = jnp.linalg.eigh(_upper_covariance(x, mean), UPLO='U', symmetrize_input=False)
   values = jnp.maximum(values[::-1], 0)
   return vectors[:, ::-1][:, :num_components].T, values[:num_components], values[num_components:].sum()
 
 
-def _by_svd(centred, num_components, key):
+def _by_svd(x, mean, num_components, key):
   del key
+  centred = x - mean
   _, singular, vectors = jnp.linalg.svd(centred, full_matrices=False)
   values = singular**2 / len(centred)
   return vectors[:num_components], values[:num_components], values[num_components:].sum()
 
 
-def _by_random_subspace(centred, num_components, key):
+def _by_random_subspace(x, mean, num_components, key):
   """Power iteration of a random subspace, and the exact components within it."""
-  num, dim = centred.shape
+  centred, (num, dim) = x - mean, x.shape
   width = min(num_components + OVERSAMPLING, num, dim)
   start = jax.random.normal(key, (dim, width), centred.dtype)
 
