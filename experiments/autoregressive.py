@@ -1,23 +1,23 @@
 """What the binaries of autoregressive models share: data as vectors, descent on the likelihood, scores and pictures."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import optax
 from absl import flags as absl_flags
 
-from experiments import cli
+from experiments import cli, vectors
+from experiments.vectors import Vectors
 from gm_jax import data as datasets
 from gm_jax.base import Batch, Loss, pure
 from gm_jax.data import transforms
 from gm_jax.evaluation import autoregressive_plots, likelihood, plots
 from gm_jax.likelihoods import Bernoulli, Categorical, Gaussian, Head, MixtureOfGaussians
-from gm_jax.training import loop, rules
+from gm_jax.training import rules
 
 HEADS = ('auto', 'bernoulli', 'categorical', 'gaussian', 'mixture')
-BINARISE = ('threshold', 'static', 'stochastic', 'none')
 
 _MADE, _NADE = 'Germain et al. 2015', 'Uria, Murray & Larochelle 2014'
 
@@ -57,19 +57,9 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   def number(name, default, help):
     absl_flags.DEFINE_float(name, default, help, lower_bound=0, flag_values=flags)
 
-  help = 'How grey data become binary: at one half, at random once or at every step, not.'
-  absl_flags.DEFINE_enum('binarise', BINARISE[0], BINARISE, help, flag_values=flags)
+  vectors.define_binarise(flags)
   number('average', 0.999, 'Decay of the running average of the parameters, which is what is scored; 0 for none.')
   number('weight_decay', 0.0, 'Decay of the weights, times the learning rate at each step.')
-
-
-class Data(NamedTuple):
-  """The three splits as vectors ``[N, D]``, and what is still to be done to the training set at each step."""
-
-  train: np.ndarray
-  valid: np.ndarray
-  test: np.ndarray
-  transform: Callable = loop.as_float
 
 
 def head_of(name: str, num_components: int, flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Head:
@@ -99,29 +89,26 @@ def head_of(name: str, num_components: int, flags: absl_flags.FlagValues, datase
   return heads[name]()
 
 
-def prepare(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Data:
-  """The data as vectors: grey values binarised as the flags say, real ones standardised by the training set.
+def prepare(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Vectors:
+  """The data as vectors: grey values binarised as the flags say, real ones standardised by the training set."""
+  if dataset.kind != 'real':
+    return vectors.binary(dataset, flags.binarise)
+  splits = vectors.flat(dataset)[:3]
+  fitted = transforms.fit_standardisation(splits[0])
+  return Vectors(*(np.asarray(transforms.standardise(fitted, x)[0]) for x in splits))
 
-  With --binarise=stochastic the training set is drawn anew at every step; valid and test once, as with static.
-  """
-  vectors = lambda one: [part.x.reshape(len(part.x), -1) for part in (one.train, one.valid, one.test)]
-  if dataset.kind == 'real':
-    fitted = transforms.fit_standardisation(vectors(dataset)[0])
-    return Data(*(np.asarray(transforms.standardise(fitted, x)[0]) for x in vectors(dataset)))
-  if dataset.kind != 'grey' or flags.binarise == 'none':
-    return Data(*vectors(dataset))
-  anew = flags.binarise == 'stochastic'
-  binary = transforms.binarise(dataset, 'static' if anew else flags.binarise, jax.random.key(0))
-  if anew:
-    transform = lambda key, x: transforms.stochastic_binarise(key, x, dataset.levels)
-    return Data(vectors(dataset)[0], *vectors(binary)[1:], transform)
-  return Data(*vectors(binary))
+
+def optimizer(flags: absl_flags.FlagValues, num_steps: int) -> optax.GradientTransformation:
+  """Adam with a rate that falls to zero along a cosine, and a decay of the weights that leaves biases alone."""
+  rate = optax.cosine_decay_schedule(flags.learning_rate, num_steps)
+  kernels = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: 'kernel' in path[-1].key, params)
+  return optax.adamw(rate, weight_decay=flags.weight_decay, mask=kernels)
 
 
 def experiment(
   flags: absl_flags.FlagValues,
   dataset: datasets.Dataset,
-  data: Data,
+  data: Vectors,
   module: Any,
   objective: tuple[Callable, Loss],
   ordering: np.ndarray,
@@ -140,12 +127,8 @@ def experiment(
     axis_name: of devices.
     draw_more: ``(keep, params)``, for pictures of the model's own; ``keep(name, figure, caption)``.
   """
-  plan = cli.make_plan(flags, len(data.train))
-  rate = optax.cosine_decay_schedule(flags.learning_rate, plan.num_steps)
-  kernels = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-  algorithm = rules.descent(
-    *objective, optax.adamw(rate, weight_decay=flags.weight_decay, mask=kernels), axis_name=axis_name
-  )
+  num_steps = cli.make_plan(flags, len(data.train)).num_steps
+  algorithm = rules.descent(*objective, optimizer(flags, num_steps), axis_name=axis_name)
   model = pure(module)
   log_prob = likelihood.evaluator(model.log_prob, block_size=1000)
 

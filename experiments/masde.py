@@ -10,7 +10,6 @@ log-likelihood is exact.
 
 import jax
 import numpy as np
-import optax
 from absl import flags as absl_flags
 
 from experiments import autoregressive, cli
@@ -60,9 +59,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   blankets = structure.looking_back_blankets(graph, ordering)
   module = masde.MASDE(blankets, tuple(map(int, flags.hidden_sizes)), head)
   model = pure(module)
-  plan = cli.make_plan(flags, len(splits.train))
-  rate = optax.cosine_decay_schedule(flags.learning_rate, plan.num_steps)
-  optimizer = optax.adamw(rate, weight_decay=flags.weight_decay)
+  optimizer = autoregressive.optimizer(flags, cli.make_plan(flags, len(splits.train)).num_steps)
   algorithm = rules.descent(model.init, rules.likelihood_loss(model.log_prob), optimizer, axis_name=axis_name)
   log_prob = likelihood.evaluator(model.log_prob, block_size=1000)
 

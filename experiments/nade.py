@@ -4,23 +4,20 @@
   python -m experiments.nade --model=deep_nade                      any ordering, any conditional, ensembles
   python -m experiments.nade --dataset=binarized_mnist --num_hidden=500     needs --data_dir or $GM_JAX_DATA_DIR
 
-Data are bits (grey values are cut at one half) or, with --head=categorical, the grey values themselves.
+Data are bits (grey values are cut at one half) or, with --binarise=none, the grey values themselves.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl import flags as absl_flags
 
 from experiments import autoregressive, cli
 from gm_jax import data as datasets
 from gm_jax.autoregressive import deep_nade, nade
 from gm_jax.base import Batch, as_variables, bind, pure
-from gm_jax.data import transforms
 from gm_jax.evaluation import likelihood, ordering_plots, plots
 from gm_jax.likelihoods import Bernoulli, Categorical
 from gm_jax.training import rules
@@ -38,54 +35,27 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   choice('model', ('nade', 'deep_nade'), 'One ordering with an O(D H) recursion, or any ordering by a deep network.')
   integer('num_hidden', 200, 'Units of each hidden layer.')
   integer('num_layers', 2, 'Hidden layers of deep_nade.')
-  choice('head', ('bernoulli', 'categorical'), 'What a dimension is: a bit, or one of the grey values.')
+  choice('head', ('auto', 'bernoulli', 'categorical'), 'Distribution of a dimension; auto goes by the data.')
   choice('ordering', ('natural', 'random'), 'Ordering of nade.')
   absl_flags.DEFINE_bool('tied', False, 'Whether nade has the same weights in and out.', flag_values=flags)
   integer('num_orderings', 8, 'Random orderings in the ensemble of deep_nade that is scored on all test examples.')
   integer('curve_orderings', 128, 'Largest ensemble of the curve over orderings of deep_nade.')
   integer('curve_examples', 400, 'Test examples, drawn at random, of that curve.')
-  absl_flags.DEFINE_float('weight_decay', 0.0, 'Decay of the weights.', lower_bound=0, flag_values=flags)
-  absl_flags.DEFINE_float(
-    'average', 0.99, 'Decay of the running average of the parameters, which is what is scored; 0 for none.',
-    lower_bound=0, flag_values=flags,
-  )  # fmt: skip
+  autoregressive.define_flags(flags)
 
 
-class Data(NamedTuple):
-  """The three splits as the model takes them, ``[N, D]`` unsigned integers, and the distribution of a dimension."""
-
-  train: np.ndarray
-  valid: np.ndarray
-  test: np.ndarray
-  head: Bernoulli | Categorical
-
-
-def prepare(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Data:
-  """Bits, or classes for grey values.
-
-  Raises:
-    ValueError: if the data are neither binary nor grey, or binary where classes are asked for.
-  """
-  if dataset.kind not in ('binary', 'grey'):
-    raise ValueError(f'dataset={dataset.name!r} is {dataset.kind}, but model={flags.model} needs binary or grey data')
-  if flags.head == 'categorical':
-    head = Categorical(dataset.levels)
-  else:
-    head = Bernoulli()
-    dataset = transforms.binarise(dataset, 'threshold') if dataset.kind == 'grey' else dataset
-  splits = (dataset.train, dataset.valid, dataset.test)
-  return Data(*(np.asarray(split.x).reshape(len(split.x), -1) for split in splits), head)
-
-
-def make_module(flags: absl_flags.FlagValues, data: Data):
+def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset):
   """The model that the flags ask for."""
-  dimensions = data.train.shape[1]
+  head = autoregressive.head_of(flags.head, 1, flags, dataset)
+  if not isinstance(head, Bernoulli | Categorical):
+    raise ValueError(f'dataset={dataset.name!r} is {dataset.kind}, but model={flags.model} needs binary or grey data')
+  dimensions = int(np.prod(dataset.shape))
   if flags.model == 'deep_nade':
     sizes = (flags.num_hidden,) * flags.num_layers
     orderings = tuple(map(tuple, random_orderings(flags.num_orderings, dimensions).tolist()))
-    return deep_nade.DeepNADE(dimensions, sizes, data.head, orderings)
+    return deep_nade.DeepNADE(dimensions, sizes, head, orderings)
   ordering = tuple(random_orderings(1, dimensions)[0].tolist()) if flags.ordering == 'random' else None
-  return nade.NADE(dimensions, flags.num_hidden, data.head, ordering, flags.tied)
+  return nade.NADE(dimensions, flags.num_hidden, head, ordering, flags.tied)
 
 
 def random_orderings(num: int, num_dimensions: int) -> np.ndarray:
@@ -95,16 +65,17 @@ def random_orderings(num: int, num_dimensions: int) -> np.ndarray:
 
 def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: str | None) -> cli.Experiment:
   """The experiment that the flags ask for."""
-  data = prepare(flags, dataset)
-  module, deep = make_module(flags, data), flags.model == 'deep_nade'
-  model, num_steps = pure(module), cli.make_plan(flags, len(data.train)).num_steps
+  module, deep = make_module(flags, dataset), flags.model == 'deep_nade'
+  data = autoregressive.prepare(flags, dataset)
+  model = pure(module)
+  optimizer = autoregressive.optimizer(flags, cli.make_plan(flags, len(data.train)).num_steps)
   objective = (deep_nade if deep else nade).loss(module)
-  optimizer = optax.adamw(optax.cosine_decay_schedule(flags.learning_rate, num_steps), weight_decay=flags.weight_decay)
   algorithm = rules.descent(model.init, objective, optimizer, axis_name=axis_name)
   algorithm = rules.averaged(algorithm, flags.average) if flags.average else algorithm
   exact = likelihood.evaluator(model.log_prob, block_size=500)
   if deep:
     agnostic = likelihood.evaluator(bind(module, 'order_agnostic_log_prob'), block_size=500, stochastic=True)
+  train_of = lambda key: np.asarray(data.transform(key, data.train))
   curves = []  # of each replica, once scored
 
   def evaluate(step, state):
@@ -116,9 +87,9 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
 
   def score(key, state):
     if not deep:
-      return cli.exact_scores(exact, state.variables, data.train, data.test, None)
+      return cli.exact_scores(exact, state.variables, train_of(key), data.test, None)
     found = {'test_log_prob': exact(state.variables, data.test).score('exact')}
-    found['train_log_prob_of_one_ordering'] = agnostic(state.variables, data.train, key=key).score('estimate')
+    found['train_log_prob_of_one_ordering'] = agnostic(state.variables, train_of(key), key=key).score('estimate')
     curves.append(curve(module, state.variables, data.test, flags))
     for num, one in curves[-1].items():
       found[f'test_log_prob_of_{num}_orderings'] = one
@@ -127,9 +98,12 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   return cli.Experiment(
     algorithm=algorithm,
     data=Batch(data.train),
+    transform=data.transform,
     evaluate=evaluate,
     score=score,
-    draw=lambda key, state, folder: draw(module, data, dataset, key, state.variables, flags, curves, folder),
+    draw=lambda key, state, folder: draw(
+      module, data.test, train_of(key), dataset, key, state.variables, flags, curves, folder
+    ),
     sample=lambda key, state, num: model.sample(state.variables, key, num),
     best_metric='valid/log_prob',
     published=autoregressive.PUBLISHED.get(flags.dataset, ()),
@@ -153,7 +127,7 @@ def curve(module, params, test: np.ndarray, flags) -> dict[int, likelihood.Score
   return {num: likelihood.summarise(values).score(kind) for num, values in ensembles.items()}
 
 
-def draw(module, data: Data, dataset, key, params, flags, curves, folder) -> list[cli.Picture]:
+def draw(module, test, train, dataset, key, params, flags, curves, folder) -> list[cli.Picture]:
   """Samples, completions, conditionals and the likelihood of each dimension; of DeepNADE the curve over orderings."""
   pictures, deep = [], isinstance(module, deep_nade.DeepNADE)
   call: Callable = lambda method, *args: jax.jit(bind(module, method))(params, *args)
@@ -167,19 +141,19 @@ def draw(module, data: Data, dataset, key, params, flags, curves, folder) -> lis
     keep('orderings.png', ordering_plots.curve(curves[0]), 'Ensembles of orderings: the more, the more probable')
   samples = jax.jit(lambda key: bind(module, 'sample')(params, key, 100))(sample_key)
   if len(dataset.shape) != 3:
-    means = np.stack([data.test.mean(0), np.asarray(samples).mean(0)], 1)
+    means = np.stack([test.mean(0), np.asarray(samples).mean(0)], 1)
     figure = plots.scatter(means, xlabel='mean in the test set', ylabel='mean in 100 samples')
     keep('means.png', figure, 'Mean of each dimension, in the data and in samples')
     return pictures
 
   height, width, channels = dataset.shape
   image = lambda x: np.asarray(x).reshape(*np.shape(x)[:-1], *dataset.shape)
-  top = {'value_range': (0.0, float(data.head.size - 1 if isinstance(data.head, Categorical) else 1))}
-  figure = plots.beside_nearest(image(samples[:20]), image(data.train.astype(np.float32)), **top)
+  top = {'value_range': (0.0, float(module.head.size - 1 if isinstance(module.head, Categorical) else 1))}
+  figure = plots.beside_nearest(image(samples[:20]), image(train), **top)
   keep('samples.png', figure, 'Samples, each above the training image nearest to it')
 
-  chosen = data.test[np.linspace(0, len(data.test) - 1, 8).astype(int)].astype(np.float32)
-  some = data.test[np.linspace(0, len(data.test) - 1, min(500, len(data.test))).astype(int)].astype(np.float32)
+  chosen = test[np.linspace(0, len(test) - 1, 8).astype(int)].astype(np.float32)
+  some = test[np.linspace(0, len(test) - 1, min(500, len(test))).astype(int)].astype(np.float32)
   observed = np.zeros((height, width, channels), bool)
   observed[: height // 2] = True
   observed = observed.ravel()
@@ -193,7 +167,7 @@ def draw(module, data: Data, dataset, key, params, flags, curves, folder) -> lis
     shares = (0.0, 0.05, 0.2, 0.5)
     noise = jax.random.uniform(mask_key, chosen.shape)
     masks = np.stack([np.asarray(noise < share) for share in shares])
-    means = data.head.mean(call('outputs', jnp.broadcast_to(chosen, masks.shape), masks))
+    means = module.head.mean(call('outputs', jnp.broadcast_to(chosen, masks.shape), masks))
     table = np.concatenate([np.where(masks, chosen, means), chosen[None]])
     rows = [*(f'{share:.0%} known' for share in shares), 'original']
     figure = plots.image_table(image(table), rows=rows, **top)
@@ -201,17 +175,17 @@ def draw(module, data: Data, dataset, key, params, flags, curves, folder) -> lis
     outputs = call('outputs', some, np.zeros(some.shape, bool))
     what = 'of the marginal'
   else:
-    table = np.stack([chosen, np.asarray(data.head.mean(call('conditionals', chosen)))])
+    table = np.stack([chosen, np.asarray(module.head.mean(call('conditionals', chosen)))])
     figure = plots.image_table(image(table), rows=['original', 'mean of each\nconditional'], **top)
     keep('conditionals.png', figure, 'Test images, and the mean of each pixel given those before it')
     outputs = call('conditionals', some)
     what = 'given those before it'
-    if data.head == Bernoulli():
+    if module.head == Bernoulli():
       kernel = np.asarray(as_variables(params).params['kernel'])[:, 0].T
       strongest = np.argsort(-np.linalg.norm(kernel, axis=1))[:100]
       figure = plots.filters(image(kernel[strongest]).mean(-1))
       keep('filters.png', figure, 'Weights into hidden units, the strongest first')
-  nats = np.asarray(-data.head.log_prob(outputs, some)).mean(0)
+  nats = np.asarray(-module.head.log_prob(outputs, some)).mean(0)
   figure = ordering_plots.likelihood_map(image(nats).sum(-1), title=f'-log p {what}')
   keep('likelihood_map.png', figure, f'What each pixel costs, {what}: mean over {len(some)} test images')
   return pictures
@@ -222,7 +196,7 @@ BINARY = cli.Binary(
   doc=__doc__,
   define_flags=define_flags,
   build=build,
-  defaults={'num_epochs': 60, 'learning_rate': 0.005},
+  defaults={'num_epochs': 60, 'learning_rate': 0.005, 'average': 0.99},
   evaluation_flags=('num_orderings', 'curve_orderings', 'curve_examples'),
 )
 

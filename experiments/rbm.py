@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from absl import flags as absl_flags
 
-from experiments import cli
+from experiments import cli, vectors
 from gm_jax import data as datasets
 from gm_jax.base import Batch, as_variables
 from gm_jax.boltzmann import contrastive, gibbs, partition, rbm, tempering, visible
@@ -25,7 +25,6 @@ from gm_jax.training import loop, rules
 
 METHODS = ('pcd', 'cd', 'fpcd', 'tempered', 'exact')
 UNITS = ('auto', 'bernoulli', 'gaussian', 'categorical')
-BINARISE = ('threshold', 'static', 'stochastic', 'none')
 
 PUBLISHED = {
   'binarized_mnist': [
@@ -62,7 +61,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   number('average', 0.999, 'Decay of the running average of the parameters, which is what is scored; 0 for none.')
   number('sparsity_cost', 0.0, 'Weight of the sparsity penalty.')
   number('sparsity_target', 0.1, 'Wanted mean activity of the hidden units.', 1)
-  choice('binarise', BINARISE, 'How grey data become binary: at one half, at random once or at every step, not.')
+  vectors.define_binarise(flags)
   absl_flags.DEFINE_string(
     'score_on',
     None,
@@ -116,28 +115,24 @@ def prepare(machine: rbm.RBM, flags: absl_flags.FlagValues, dataset: datasets.Da
 
   With --binarise=stochastic the training set is drawn anew at every step; valid and test once, as with static.
   """
-  grey = dataset
   if flags.score_on:
     scored = datasets.load(flags.score_on, data_dir=flags.data_dir)
     if scored.shape != dataset.shape or scored.kind != 'binary' or type(machine) is not rbm.RBM:
       raise ValueError(
         f'score_on={flags.score_on} is {scored.kind} of shape {scored.shape}; give binary data of shape {dataset.shape}'
       )
-  if dataset.kind == 'grey' and type(machine) is rbm.RBM:
-    method = 'static' if flags.binarise == 'stochastic' else flags.binarise
-    dataset = transforms.binarise(dataset, method, jax.random.key(0))
-  held_out = scored if flags.score_on else dataset
-  splits = [split.x.reshape(len(split.x), -1) for split in (dataset.train, held_out.valid, held_out.test)]
+  splits = vectors.binary(dataset, flags.binarise if type(machine) is rbm.RBM else 'none')
+  if flags.score_on:
+    splits = splits._replace(valid=vectors.flat(scored).valid, test=vectors.flat(scored).test)
   if isinstance(machine, visible.GaussianRBM):
+    splits = splits[:3]
     if dataset.kind == 'grey':  # without noise a pixel that is always black would have no variance
       splits = [transforms.dequantise(jax.random.key(i), x, dataset.levels)[0] for i, x in enumerate(splits)]
       splits = [np.asarray(x) for x in splits]
     fitted = transforms.fit_standardisation(splits[0])
     return Data(*(np.asarray(transforms.standardise(fitted, x)[0]) for x in splits), loop.as_float)
-  if grey is not dataset and flags.binarise == 'stochastic':
-    train = grey.train.x.reshape(len(grey.train.x), -1)
-    return Data(train, *splits[1:], lambda key, x: transforms.stochastic_binarise(key, x, grey.levels), grey.levels)
-  return Data(*splits, loop.as_float)
+  anew = splits.transform is not loop.as_float
+  return Data(*splits, dataset.levels if anew else 2)
 
 
 def make_algorithm(machine, data: Data, flags: absl_flags.FlagValues, num_steps: int, axis_name: str | None):

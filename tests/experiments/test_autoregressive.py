@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments import cli, fvsbn, made
+from experiments import cli, docnade, fvsbn, made, rnade
+from gm_jax import data as datasets
 
 TINY = ['--dataset=bars_and_stripes', '--num_steps=4', '--eval_every=4', '--batch_size=20', '--average=0']
 
@@ -25,6 +26,7 @@ def test_made_draws_its_pictures(tmp_path):
   assert {'samples.png', 'completions.png', 'conditionals.png', 'nats.png', 'masks.png'} <= found
 
 
+@pytest.mark.slow
 def test_made_takes_categories_and_real_data(tmp_path):
   run(made.BINARY, tmp_path / 'categories', '--hidden_sizes=', '--head=categorical')
   run(made.BINARY, tmp_path / 'real', '--hidden_sizes=4', '--dataset=two_moons', '--num_components=2')
@@ -34,8 +36,31 @@ def test_fvsbn_draws_its_pictures(tmp_path):
   assert 'weights.png' in run(fvsbn.BINARY, tmp_path / 'run')
 
 
+@pytest.mark.slow
 def test_networks_of_their_own_run(tmp_path):
   run(fvsbn.BINARY, tmp_path / 'run', '--model=separate_mlps', '--num_hidden=2', '--ordering=random')
+
+
+def test_rnade_draws_its_pictures(tmp_path):
+  found = run(rnade.BINARY, tmp_path / 'run', '--dataset=two_moons', '--hidden_sizes=4', '--num_components=2')
+  assert {'samples.png', 'curves.png'} <= found
+
+
+def test_docnade_reports_perplexities_and_draws(tmp_path, monkeypatch):
+  load = datasets.load
+  monkeypatch.setattr(datasets, 'load', lambda name, **kw: load(name, num_train=60, num_valid=20, num_test=20, **kw))
+  argv = [argument for argument in TINY if not argument.startswith('--dataset')]
+  workdir = tmp_path / 'run'
+  cli.run(docnade.BINARY, ['docnade', *argv, '--num_hidden=3', '--num_orders=2', f'--workdir={workdir}'])
+  scores = json.loads((workdir / 'report.json').read_text())['metrics']
+  kinds = {name: score['kind'] for name, score in scores.items()}
+  assert kinds == {
+    'test_log_prob': 'exact', 'test_perplexity': 'exact', 'test_perplexity_of_2_orders': 'upper bound',
+    'test_perplexity_of_the_truth': 'exact',
+  }  # fmt: skip
+  assert scores['test_perplexity']['value'] > scores['test_perplexity_of_the_truth']['value'] > 1
+  pictures = {path.name for path in workdir.glob('*.png')}
+  assert pictures == {'curves.png', 'retrieval.png', 'nearest_words.png', 'topics.png', 'samples.png'}
 
 
 @pytest.mark.parametrize(
@@ -55,6 +80,8 @@ def test_networks_of_their_own_run(tmp_path):
     (made, ['--num_masks=3'], 'num_masks=3, but neither'),
     (fvsbn, ['--dataset=two_moons'], 'is real, but a bernoulli head needs binary data'),
     (fvsbn, ['--num_hidden=0'], 'num_hidden'),
+    (rnade, [], 'is binary, but RNADE is a density of real or grey data'),
+    (docnade, [], 'is binary, but DocNADE needs counts of words'),
   ],
 )
 def test_what_the_user_can_put_right_is_one_clear_line(tmp_path, binary, argv, message):

@@ -1,0 +1,49 @@
+"""Data sets as vectors: the three splits ``[N, D]``, and what is still to be done to the training set at each step."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from absl import flags as absl_flags
+
+from gm_jax import data as datasets
+from gm_jax.data import transforms
+from gm_jax.training import loop
+
+BINARISE = ('threshold', 'static', 'stochastic', 'none')
+
+
+class Vectors(NamedTuple):
+  """The three splits as a model sees them, ``[N, D]``, but for the transform of the training set."""
+
+  train: np.ndarray
+  valid: np.ndarray
+  test: np.ndarray
+  transform: Callable = loop.as_float  # (key, x) -> x
+
+
+def define_binarise(flags: absl_flags.FlagValues) -> None:
+  """The flag that ``binary`` takes for its method."""
+  help = 'How grey data become binary: at one half, at random once or at every step, not.'
+  absl_flags.DEFINE_enum('binarise', BINARISE[0], BINARISE, help, flag_values=flags)
+
+
+def flat(dataset: datasets.Dataset) -> Vectors:
+  """The data as they are stored."""
+  splits = dataset.train, dataset.valid, dataset.test
+  return Vectors(*(np.asarray(split.x).reshape(len(split.x), -1) for split in splits))
+
+
+def binary(dataset: datasets.Dataset, method: str) -> Vectors:
+  """Bits; binary data are left as they are, and grey data with ``method='none'``.
+
+  With ``method='stochastic'`` the training set is drawn anew at every step; valid and test once, as with 'static'.
+  """
+  if dataset.kind != 'grey' or method == 'none':
+    return flat(dataset)
+  if method != 'stochastic':
+    return flat(transforms.binarise(dataset, method, jax.random.key(0)))
+  held_out = flat(transforms.binarise(dataset, 'static', jax.random.key(0)))
+  anew = lambda key, x: transforms.stochastic_binarise(key, x, dataset.levels)
+  return held_out._replace(train=flat(dataset).train, transform=anew)
