@@ -21,8 +21,8 @@ from gm_jax.training import rules
 NUM_FOLDS = 10
 NUM_STEPS = 150  # of EM
 PSEUDO_EXAMPLES = 2.0  # per component
-PRIOR_VARIANCES = (0.1, 0.01, 0.001)  # of the pseudo-examples, in standardised units
-NUM_COMPONENTS = (5, 20)
+PRIOR_VARIANCES = (0.3, 0.03)  # of the pseudo-examples, in standardised units
+NUM_COMPONENTS = (5, 20, 50)
 FAMILIES = {
   'full': mixture_gaussian.Full,
   'factors of rank 4': lambda **prior: mixture_low_rank.LowRank(4, **prior),
