@@ -10,7 +10,6 @@ cross-validation, or takes a rule. The test log-likelihood is exact. Toy sets re
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +17,10 @@ import numpy as np
 import optax
 from absl import flags as absl_flags
 
-from experiments import cli
+from experiments import cli, vectors
 from gm_jax import data as datasets
 from gm_jax.base import Batch, Extra
-from gm_jax.data import toy, transforms
+from gm_jax.data import toy
 from gm_jax.density import bandwidth, kernel, kernel_shapes
 from gm_jax.evaluation import likelihood, plots
 from gm_jax.training import rules
@@ -47,28 +46,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_bool('adaptive', False, "Give each point its own scale, by Abramson's law.", flag_values=flags)
 
 
-class Data(NamedTuple):
-  """The splits as densities see them: real numbers, [N, D]."""
-
-  train: np.ndarray
-  valid: np.ndarray
-  test: np.ndarray
-
-
-def prepare(dataset: datasets.Dataset) -> Data:
-  """Real data as they are, grey data dequantised into the unit cube (train and test alike)."""
-  if dataset.kind not in ('real', 'grey'):
-    raise ValueError(f'dataset={dataset.name!r} is {dataset.kind}, but a density needs real or grey data')
-  splits = []
-  for i, split in enumerate((dataset.train, dataset.valid, dataset.test)):
-    x = np.asarray(split.x)
-    if dataset.kind == 'grey':
-      x = np.asarray(transforms.dequantise(jax.random.fold_in(jax.random.key(0), i), x, dataset.levels)[0])
-    splits.append(x.reshape(len(x), -1).astype(np.float32))
-  return Data(*splits)
-
-
-def make_start(flags: absl_flags.FlagValues, data: Data) -> kernel.KernelDensity:
+def make_start(flags: absl_flags.FlagValues, data: vectors.Vectors) -> kernel.KernelDensity:
   """The estimate before anything is learnt."""
   bandwidth_or_rule = flags.rule if flags.bandwidth is None else flags.bandwidth
   estimator = kernel.fit(data.train, bandwidth_or_rule, kernel=flags.kernel, product=flags.product)
@@ -91,7 +69,7 @@ def make_start(flags: absl_flags.FlagValues, data: Data) -> kernel.KernelDensity
 
 def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: str | None) -> cli.Experiment:
   """The experiment that the flags ask for."""
-  data = prepare(dataset)
+  data = vectors.dequantised(dataset)
   start = make_start(flags, data)
   plan = cli.make_plan(flags, len(data.train))
   learns = flags.selection == 'leave_one_out'
@@ -154,7 +132,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   )
 
 
-def draw(dataset, data: Data, log_prob: Callable, sample: Callable, folder) -> list[cli.Picture]:
+def draw(dataset, data: vectors.Vectors, log_prob: Callable, sample: Callable, folder) -> list[cli.Picture]:
   """In the plane the density; of images samples above their nearest training examples; likelihoods in any case."""
   pictures = []
 

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from absl import flags as absl_flags
 
-from experiments import cli
+from experiments import cli, vectors
 from gm_jax import data as datasets
 from gm_jax.base import Batch
 from gm_jax.data import transforms
@@ -57,9 +57,8 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_list('bic', ['1', '5', '20'], 'Numbers of components to compare.', flag_values=flags)
 
 
-def prepare(dataset: datasets.Dataset, kind: str) -> list[np.ndarray]:
-  """Train, valid and test as the components take them, [N, D]; grey values as Gaussians' real ones are dequantised."""
-  splits = [np.asarray(split.x).reshape(len(split.x), -1) for split in (dataset.train, dataset.valid, dataset.test)]
+def prepare(dataset: datasets.Dataset, kind: str) -> vectors.Vectors:
+  """The data as the components take them; grey values as Gaussians' real ones are dequantised."""
   if kind == 'bernoulli' and dataset.kind != 'binary':
     raise ValueError(f'components=bernoulli needs binary data, but dataset={dataset.name!r} is {dataset.kind}')
   if kind == 'categorical':
@@ -67,13 +66,8 @@ def prepare(dataset: datasets.Dataset, kind: str) -> list[np.ndarray]:
       raise ValueError(
         f'components=categorical needs binary or grey data, but dataset={dataset.name!r} is {dataset.kind}'
       )
-    return splits
-  if dataset.kind in ('binary', 'real'):
-    return splits
-  if dataset.kind != 'grey':
-    raise ValueError(f'dataset={dataset.name!r} is {dataset.kind}, but a mixture needs binary, grey or real data')
-  dequantise = jax.jit(lambda key, x: transforms.dequantise(key, x, dataset.levels)[0])
-  return [np.asarray(dequantise(jax.random.key(i), x)) for i, x in enumerate(splits)]
+    return vectors.flat(dataset)
+  return vectors.flat(dataset) if dataset.kind == 'binary' else vectors.dequantised(dataset)
 
 
 def make_family(flags: absl_flags.FlagValues, dataset: datasets.Dataset, kind: str, train: np.ndarray):
@@ -108,7 +102,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   kind = flags.components
   if kind == 'auto':
     kind = 'bernoulli' if dataset.kind == 'binary' else 'full' if np.prod(dataset.shape) <= 16 else 'factors'
-  train, valid, test = prepare(dataset, kind)
+  train, valid, test, _ = prepare(dataset, kind)
   if flags.standardise:
     if dataset.kind != 'real':
       raise ValueError(f'standardise needs real data, but dataset={dataset.name!r} is {dataset.kind}')

@@ -11,10 +11,9 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import cli
+from experiments import cli, vectors
 from gm_jax import data as datasets
 from gm_jax.base import Batch
-from gm_jax.data import transforms
 from gm_jax.density import factor_analysis, pca
 from gm_jax.evaluation import likelihood, plots
 from gm_jax.training import rules
@@ -26,20 +25,9 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_enum('model', 'ppca', ('ppca', 'factors'), 'One noise variance, or one each.', flag_values=flags)
 
 
-def prepare(dataset: datasets.Dataset) -> list[np.ndarray]:
-  """Train, valid and test, [N, D]; grey values are dequantised into the unit cube."""
-  splits = [np.asarray(split.x).reshape(len(split.x), -1) for split in (dataset.train, dataset.valid, dataset.test)]
-  if dataset.kind == 'real':
-    return splits
-  if dataset.kind != 'grey':
-    raise ValueError(f'dataset={dataset.name!r} is {dataset.kind}, but a Gaussian density needs real or grey data')
-  dequantise = jax.jit(lambda key, x: transforms.dequantise(key, x, dataset.levels)[0])
-  return [np.asarray(dequantise(jax.random.key(i), x)) for i, x in enumerate(splits)]
-
-
 def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: str | None) -> cli.Experiment:
   """The experiment that the flags ask for."""
-  train, valid, test = prepare(dataset)
+  train, valid, test, _ = vectors.dequantised(dataset)
   if flags.num_components >= min(train.shape):
     raise ValueError(
       f'num_components={flags.num_components} must be below the {train.shape[1]} dimensions of the data and its '

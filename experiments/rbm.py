@@ -125,10 +125,7 @@ def prepare(machine: rbm.RBM, flags: absl_flags.FlagValues, dataset: datasets.Da
   if flags.score_on:
     splits = splits._replace(valid=vectors.flat(scored).valid, test=vectors.flat(scored).test)
   if isinstance(machine, visible.GaussianRBM):
-    splits = splits[:3]
-    if dataset.kind == 'grey':  # without noise a pixel that is always black would have no variance
-      splits = [transforms.dequantise(jax.random.key(i), x, dataset.levels)[0] for i, x in enumerate(splits)]
-      splits = [np.asarray(x) for x in splits]
+    splits = vectors.dequantised(dataset)[:3]  # without noise a pixel that is always black would have no variance
     fitted = transforms.fit_standardisation(splits[0])
     return Data(*(np.asarray(transforms.standardise(fitted, x)[0]) for x in splits), loop.as_float)
   anew = splits.transform is not loop.as_float

@@ -47,3 +47,18 @@ def binary(dataset: datasets.Dataset, method: str) -> Vectors:
   held_out = flat(transforms.binarise(dataset, 'static', jax.random.key(0)))
   anew = lambda key, x: transforms.stochastic_binarise(key, x, dataset.levels)
   return held_out._replace(train=flat(dataset).train, transform=anew)
+
+
+def dequantised(dataset: datasets.Dataset) -> Vectors:
+  """Real numbers: real data as they are, grey values spread over the unit cube, once.
+
+  Raises:
+    ValueError: if the data are neither.
+  """
+  if dataset.kind not in ('real', 'grey'):
+    raise ValueError(f'dataset={dataset.name!r} is {dataset.kind}, but a density needs real or grey data')
+  stored = flat(dataset)
+  if dataset.kind == 'real':
+    return stored
+  spread = jax.jit(lambda key, x: transforms.dequantise(key, x, dataset.levels)[0])
+  return Vectors(*(np.asarray(spread(jax.random.key(i), x)) for i, x in enumerate(stored[:3])))
