@@ -63,6 +63,7 @@ def test_kde_keeps_the_bandwidth_that_it_is_given(tmp_path):
   assert found == pytest.approx(np.log(density).mean(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_kde_with_a_bounded_kernel_counts_the_examples_without_density(tmp_path):
   binary, tiny = TINY['kde']
   lonely = ['--kernel=tophat', '--selection=rule', '--bandwidth=0.05']
@@ -83,6 +84,7 @@ def test_mixture_reports_exact_likelihoods(tmp_path):
   assert -11.1 < scores['test_log_prob']['value'] < -3.4
 
 
+@pytest.mark.slow
 def test_mixture_learns_by_gradient_and_stepwise_too(tmp_path):
   for method in ('gradient', 'stepwise'):
     scores = run('mixture', tmp_path / method, f'--method={method}', '--bic=', '--num_restarts=1')
@@ -96,6 +98,7 @@ def test_classifier_reports_accuracy_and_what_it_calls_unfamiliar(tmp_path):
   assert scores['auc_against_swiss_roll']['unit'] == 'AUC' and 0 <= scores['auc_against_swiss_roll']['value'] <= 1
 
 
+@pytest.mark.slow
 def test_classifier_by_mixtures_of_one_component_is_naive_bayes(tmp_path):
   """The pseudo-examples of a mixture are half ones, half zeros: two are one of each value."""
   options = ['--dataset=digits', '--num_steps=1']
