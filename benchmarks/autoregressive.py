@@ -28,9 +28,9 @@ def module(num_layers):
   import jax
   import jax.numpy as jnp
 
-  from gm_jax.autoregressive import made
+  from gm_jax.autoregressive import made, made_degrees
 
-  degrees = made.degrees(NUM_PIXELS, (NUM_HIDDEN,) * num_layers, reach_all=False)
+  degrees = made_degrees.degrees(NUM_PIXELS, (NUM_HIDDEN,) * num_layers, reach_all=False)
   model = made.MADE(degrees)
   return model, jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, NUM_PIXELS)))
 

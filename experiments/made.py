@@ -15,7 +15,7 @@ from absl import flags as absl_flags
 
 from experiments import autoregressive, cli
 from gm_jax import data as datasets
-from gm_jax.autoregressive import made
+from gm_jax.autoregressive import made, made_degrees
 from gm_jax.evaluation import autoregressive_plots
 from gm_jax.likelihoods import Categorical
 
@@ -51,7 +51,7 @@ def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> made
   if not all(size.isdigit() and int(size) for size in sizes):
     raise ValueError(f'hidden_sizes={",".join(sizes)}: give whole numbers above 0 with commas between, such as 500,500')
   head = autoregressive.head_of(flags.head, flags.num_components, flags, dataset)
-  degrees = made.degrees(
+  degrees = made_degrees.degrees(
     int(np.prod(dataset.shape)), [int(size) for size in sizes], ordering=flags.ordering,
     connectivity=flags.connectivity, num_masks=flags.num_masks, key=jax.random.key(flags.seed),
     reach_all=not flags.direct,

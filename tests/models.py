@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from gm_jax.autoencoders import autoencoder, iwae, latents, vae
-from gm_jax.autoregressive import deep_nade, docnade, fvsbn, made, masde, nade, rnade, structure
+from gm_jax.autoregressive import deep_nade, docnade, fvsbn, made, made_degrees, masde, nade, rnade, structure
 from gm_jax.base import Algorithm, Batch, Model, bind, pure
 from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
 from gm_jax.density import factor_analysis, gaussian, histogram, kernel, mixture, mixture_discrete, mixture_gaussian
@@ -202,9 +202,11 @@ def made_rows(triples: np.ndarray) -> list[Row]:
 
   ordering, key = (2, 0, 3, 1), jax.random.key(0)
   labelled = PATTERNS._replace(context=np.arange(len(PATTERNS.x)) % 3)
-  drawn = made.degrees(3, (4,), ordering='random', connectivity='random', num_masks=3, key=key)
+  drawn = made_degrees.degrees(3, (4,), ordering='random', connectivity='random', num_masks=3, key=key)
   return [
-    masked_row('made', made.degrees(4, (5, 6), ordering=ordering), labelled, ordering, 3, direct=True, states=bits(4)),
+    masked_row(
+      'made', made_degrees.degrees(4, (5, 6), ordering=ordering), labelled, ordering, 3, direct=True, states=bits(4)
+    ),
     masked_row('made, ensemble', drawn, CATEGORIES, head=Categorical(3), one_hot=True, states=triples),
     row('fvsbn', fvsbn.FVSBN(4, ordering), PATTERNS, ordering=ordering, states=bits(4)),
   ]

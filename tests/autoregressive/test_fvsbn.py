@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gm_jax.autoregressive import ancestral, fvsbn, made
+from gm_jax.autoregressive import ancestral, fvsbn, made, made_degrees
 from tests.models import bits
 
 ORDERING = (4, 0, 2, 5, 1, 3)
@@ -20,7 +20,7 @@ def start(module, context=None):
 
 def test_it_is_a_made_without_hidden_layers():
   net = fvsbn.FVSBN(6, ORDERING)
-  autoencoder = made.MADE(made.degrees(6, (), ordering=ORDERING), direct=True)
+  autoencoder = made.MADE(made_degrees.degrees(6, (), ordering=ORDERING), direct=True)
   params, key = start(net), jax.random.key(3)
   same = {'shortcut': {'kernel': params['kernel'], 'bias': params['bias']}}
   one = lambda method, *args: jax.jit(lambda: net.apply({'params': params}, *args, method=method))()

@@ -10,7 +10,7 @@ import optax
 import pytest
 from scipy.stats import multivariate_normal
 
-from gm_jax.autoregressive import ancestral, made
+from gm_jax.autoregressive import ancestral, made, made_degrees
 from gm_jax.base import Batch, pure
 from gm_jax.likelihoods import Categorical, Gaussian, MixtureOfGaussians
 from gm_jax.training.rules import descent
@@ -30,7 +30,7 @@ def start(module, seed=1):
 @functools.cache
 def drawn(num_dimensions, hidden_sizes, num_masks=4, connectivity='random'):
   key = jax.random.key(7)
-  return made.degrees(
+  return made_degrees.degrees(
     num_dimensions, hidden_sizes, ordering='random', connectivity=connectivity, num_masks=num_masks, key=key
   )
 
@@ -64,7 +64,7 @@ def test_the_masses_of_every_mask_and_of_their_mixture_are_one():
 def test_linear_gaussian_conditionals_make_a_multivariate_gaussian():
   """x_d = b_d + sum_i A_id x_i + noise, so x = (1 - A^T)^-1 (b + noise)."""
   ordering, scale = (2, 0, 1), 0.7
-  module = made.MADE(made.degrees(3, (), ordering=ordering), Gaussian(scale), direct=True)
+  module = made.MADE(made_degrees.degrees(3, (), ordering=ordering), Gaussian(scale), direct=True)
   params = start(module)
   place = np.argsort(ordering)
   kernel = np.asarray(params['shortcut']['kernel'], np.float64) * (place[:, None] < place[None, :])
@@ -76,10 +76,10 @@ def test_linear_gaussian_conditionals_make_a_multivariate_gaussian():
 
 
 SAMPLERS = {
-  'one layer': made.MADE(made.degrees(12, (30,))),
-  'narrow': made.MADE(made.degrees(12, (5,), reach_all=False), direct=True),
+  'one layer': made.MADE(made_degrees.degrees(12, (30,))),
+  'narrow': made.MADE(made_degrees.degrees(12, (5,), reach_all=False), direct=True),
   'deep, random degrees': made.MADE(drawn(12, (20, 25, 13), 1), activation=jnp.tanh),
-  'no layer': made.MADE(made.degrees(12, (), ordering=tuple(range(11, -1, -1))), direct=True),
+  'no layer': made.MADE(made_degrees.degrees(12, (), ordering=tuple(range(11, -1, -1))), direct=True),
   'ensemble': made.MADE(drawn(12, (20, 15), 5), direct=True),
   'one-hot categories with a context': made.MADE(
     drawn(7, (9, 8), 1, 'even'), Categorical(4), one_hot=True, direct=True, context_size=3
@@ -123,7 +123,7 @@ def test_the_sampler_draws_what_full_passes_draw_under_the_same_noise(name):
 
 def test_every_hidden_unit_is_computed_once_and_even_degrees_need_twice_one_pass_at_most():
   for num_dimensions, size in ((784, 783), (784, 784), (784, 1500), (10, 500)):
-    blocks = made.degrees(num_dimensions, (size,)).blocks[0]
+    blocks = made_degrees.degrees(num_dimensions, (size,)).blocks[0]
     covered = np.concatenate([np.arange(s, s + c) for s, c in zip(blocks.start[0], blocks.count[0], strict=True)])
     np.testing.assert_array_equal(covered, np.arange(size))
     assert num_dimensions * blocks.size <= 2 * size
@@ -134,7 +134,7 @@ def test_completions_follow_the_conditional_given_what_comes_first(num_masks):
   """Orderings that all begin with dimensions 3 and 1; truth by enumeration over the other four."""
   orderings = np.array([[3, 1, 0, 2, 4, 5], [1, 3, 5, 4, 0, 2], [3, 1, 2, 0, 5, 4]])[:num_masks]
   hidden = drawn(6, (10,), num_masks).hidden
-  module = made.MADE(made.Degrees(orderings, np.argsort(orderings, axis=1) + 1, hidden), direct=True)
+  module = made.MADE(made_degrees.Degrees(orderings, np.argsort(orderings, axis=1) + 1, hidden), direct=True)
   params, num = start(module), 20_000
   observed = np.isin(np.arange(6), [3, 1])
   given = np.where(observed, [0, 1, 0, 1, 0, 0], 0.5).astype(np.float32)  # one half: must not be looked at
@@ -169,7 +169,9 @@ def test_training_with_many_masks_keeps_every_weight_and_takes_them_in_turn():
 
 def test_degrees_are_a_function_of_the_key_and_of_the_range_of_the_paper():
   degrees = drawn(9, (40, 30))
-  again = made.degrees(9, (40, 30), ordering='random', connectivity='random', num_masks=4, key=jax.random.key(7))
+  again = made_degrees.degrees(
+    9, (40, 30), ordering='random', connectivity='random', num_masks=4, key=jax.random.key(7)
+  )
   for one, other in zip(degrees.hidden, again.hidden, strict=True):
     np.testing.assert_array_equal(one, other)
   for mask in range(4):
@@ -183,15 +185,15 @@ def test_degrees_are_a_function_of_the_key_and_of_the_range_of_the_paper():
 @pytest.mark.parametrize(
   ('call', 'message'),
   [
-    (lambda: made.degrees(3, (4,), ordering=(0, 1, 1)), r'ordering=\[0, 1, 1\] is no permutation of 0, ..., 2'),
-    (lambda: made.degrees(6, (4,)), r'layer of 4 units cannot bear each of the degrees 1, \.\.\., 5'),
-    (lambda: made.degrees(3, (4,), ordering='raster'), "ordering='raster': choose"),
-    (lambda: made.degrees(3, (4,), connectivity='full'), "connectivity='full': choose"),
-    (lambda: made.degrees(3, (4,), connectivity='random'), 'key=None'),
-    (lambda: made.degrees(3, (4,), num_masks=2), 'num_masks=2, but neither'),
-    (lambda: made.degrees(3, (4, 0)), r'hidden_sizes=\(4, 0\)'),
-    (lambda: made.MADE(made.degrees(3, ())), 'direct=False without a hidden layer'),
-    (lambda: made.MADE(made.degrees(3, (4,)), one_hot=True), 'one_hot=True needs a Categorical head'),
+    (lambda: made_degrees.degrees(3, (4,), ordering=(0, 1, 1)), r'ordering=\[0, 1, 1\] is no permutation of 0, ..., 2'),
+    (lambda: made_degrees.degrees(6, (4,)), r'layer of 4 units cannot bear each of the degrees 1, \.\.\., 5'),
+    (lambda: made_degrees.degrees(3, (4,), ordering='raster'), "ordering='raster': choose"),
+    (lambda: made_degrees.degrees(3, (4,), connectivity='full'), "connectivity='full': choose"),
+    (lambda: made_degrees.degrees(3, (4,), connectivity='random'), 'key=None'),
+    (lambda: made_degrees.degrees(3, (4,), num_masks=2), 'num_masks=2, but neither'),
+    (lambda: made_degrees.degrees(3, (4, 0)), r'hidden_sizes=\(4, 0\)'),
+    (lambda: made.MADE(made_degrees.degrees(3, ())), 'direct=False without a hidden layer'),
+    (lambda: made.MADE(made_degrees.degrees(3, (4,)), one_hot=True), 'one_hot=True needs a Categorical head'),
     (lambda: made.objective(SAMPLERS['one layer'], masks='all'), "masks='all'"),
     (lambda: SAMPLERS['one layer'].init(jax.random.key(0), jnp.zeros((2, 5))), r'x.shape=\(2, 5\)'),
   ],
