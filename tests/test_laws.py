@@ -176,12 +176,13 @@ def test_a_batch_equals_its_examples_one_by_one_and_jit_equals_no_jit(name):
   x, context = jnp.asarray(row.batch.x[:4]), own_context(row, 4)
   one = lambda i: jax.tree.map(lambda leaf: leaf[i], context)
   fold = lambda leaf: leaf.reshape(2, 2, *leaf.shape[1:])
+  compiled = jax.jit(row.log_prob)
   together = row.log_prob(params, x, **context)  # without jit
-  singly = [row.log_prob(params, x[i], **one(i)) for i in range(4)]
+  singly = [compiled(params, x[i], **one(i)) for i in range(4)]
   assert together.shape == (4,)
   np.testing.assert_allclose(together, singly, rtol=1e-5, atol=1e-5)
   np.testing.assert_allclose(together, log_prob(row, params, x, **context), rtol=1e-5, atol=1e-5)
-  folded = row.log_prob(params, fold(x), **jax.tree.map(fold, context))
+  folded = compiled(params, fold(x), **jax.tree.map(fold, context))
   np.testing.assert_allclose(folded, fold(together), rtol=1e-5, atol=1e-5)
 
 
