@@ -1,6 +1,8 @@
 """The laws that every model keeps, over the table of models."""
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,27 +33,42 @@ every_autoregressive_model = every(lambda row: row.conditionals)
 every_flow = every(lambda row: row.bijector)
 
 
+class Compiled(NamedTuple):
+  """Init and step of a row, compiled once for all laws, and as many entries as the step was traced times."""
+
+  init: Callable
+  step: Callable
+  traces: list
+
+
+@functools.cache
+def compiled(name):
+  algorithm, traces = ROWS[name].make(None), []
+
+  def step(key, state, batch):
+    traces.append(key)
+    return algorithm.step(key, state, batch)
+
+  return Compiled(jax.jit(algorithm.init), jax.jit(step), traces)
+
+
 @functools.cache
 def trained(name):
-  """The row, its algorithm, the first state, the state after its steps, and its metrics; each trained once."""
-  row = ROWS[name]
-  algorithm = row.make(None)
-  first = jax.jit(algorithm.init)(jax.random.key(0), row.batch)
-  keys = jax.random.split(jax.random.key(1), row.num_steps)
-  last, metrics = jax.jit(lambda s: jax.lax.scan(lambda s, k: algorithm.step(k, s, row.batch), s, keys))(first)
-  return row, algorithm, first, last, metrics
+  """The row, the first state, the state after its steps, and the metrics of each step."""
+  row, (init, step, _) = ROWS[name], compiled(name)
+  first = last = init(jax.random.key(0), row.batch)
+  metrics = []
+  for key in jax.random.split(jax.random.key(1), row.num_steps):
+    last, found = step(key, last, row.batch)
+    metrics.append(found)
+  return row, first, last, metrics
 
 
 @functools.cache
 def fitted(name):
   """The row, and what its model takes as params: after learning, or in closed form."""
   row = ROWS[name]
-  return row, trained(name)[3].variables if row.make else row.model.init(jax.random.key(0), row.batch)
-
-
-@functools.cache
-def step_of(name):
-  return jax.jit(trained(name)[1].step)
+  return row, trained(name)[2].variables if row.make else row.model.init(jax.random.key(0), row.batch)
 
 
 def assert_same(one, other, **tolerance):
@@ -78,35 +95,25 @@ def own_context(row, num=None):
 
 @every_learner
 def test_init_is_a_function_of_its_key(name):
-  row, algorithm, first, *_ = trained(name)
-  init = jax.jit(algorithm.init)
-  assert_same(first, init(jax.random.key(0), row.batch), rtol=0)
-  other = init(jax.random.key(2), row.batch)
+  row, first, *_ = trained(name)
+  assert_same(first, compiled(name).init(jax.random.key(0), row.batch), rtol=0)
+  other = compiled(name).init(jax.random.key(2), row.batch)
   changed = [not np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (first.params, other.params)), strict=True)]
   assert any(changed)
 
 
 @every_learner
 def test_a_step_keeps_structure_shapes_and_types_and_is_traced_once(name):
-  row, algorithm, first, *_ = trained(name)
-  traces = []
-
-  @jax.jit
-  def step(key, state):
-    traces.append(1)
-    return algorithm.step(key, state, row.batch)[0]
-
-  second = step(jax.random.key(0), first)
-  third = step(jax.random.key(1), second)
+  row, first, last, _ = trained(name)
   form = lambda tree: jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.asarray(leaf).dtype), tree)
-  assert form(first) == form(second) == form(third)
-  assert [int(state.step) for state in (first, second, third)] == [0, 1, 2]
-  assert len(traces) == 1
+  assert form(first) == form(last)
+  assert [int(state.step) for state in (first, last)] == [0, row.num_steps]
+  assert len(compiled(name).traces) == 1
 
 
 @every_learner
 def test_numbers_are_finite_and_no_parameter_is_dead(name):
-  row, _, first, last, metrics = trained(name)
+  row, first, last, metrics = trained(name)
   for leaf in jax.tree.leaves((last, metrics)):
     assert np.isfinite(leaf).all()
   before, after = (jax.tree_util.tree_leaves_with_path(state.params) for state in (first, last))
@@ -117,7 +124,7 @@ def test_numbers_are_finite_and_no_parameter_is_dead(name):
 
 @every(lambda row: row.make and row.log_prob, variants=False)
 def test_the_data_become_more_probable(name):
-  row, _, first, last, _ = trained(name)
+  row, first, last, _ = trained(name)
   context = own_context(row)
   before, after = (log_prob(row, state.variables, row.batch.x, **context).mean() for state in (first, last))
   assert after > before + 0.01
@@ -222,26 +229,26 @@ def test_a_bijector_inverts_and_its_volume_is_that_of_autodiff(name):
 
 @every_learner
 def test_vmapped_seeds_equal_single_runs(name):
-  row, algorithm, *_ = trained(name)
+  row, algorithm = ROWS[name], ROWS[name].make(None)
   keys = jnp.stack([jax.random.key(3), jax.random.key(4)])
 
   def run(key):
-    state = algorithm.init(key, row.batch)
-    for i in range(2):
-      state, _ = algorithm.step(jax.random.fold_in(key, i), state, row.batch)
-    return state
+    step = lambda state, i: (algorithm.step(jax.random.fold_in(key, i), state, row.batch)[0], None)
+    return jax.lax.scan(step, algorithm.init(key, row.batch), jnp.arange(2))[0]
 
   together = jax.jit(jax.vmap(run))(keys)
-  single = jax.jit(run)
-  for i in range(2):
-    assert_same(jax.tree.map(lambda leaf, i=i: leaf[i], together), single(keys[i]), rtol=2e-4, atol=1e-5)
+  for seed, key in enumerate(keys):
+    state = compiled(name).init(key, row.batch)
+    for i in range(2):
+      state, _ = compiled(name).step(jax.random.fold_in(key, i), state, row.batch)
+    assert_same(jax.tree.map(lambda leaf, seed=seed: leaf[seed], together), state, rtol=2e-4, atol=1e-5)
 
 
 @every(lambda row: row.deterministic, variants=False)
 def test_two_devices_equal_one(name):
-  row, _, first, *_ = trained(name)
+  row, first, *_ = trained(name)
   key = jax.random.key(6)
-  whole, _ = step_of(name)(key, first, row.batch)
+  whole, _ = compiled(name).step(key, first, row.batch)
   halves = jax.tree.map(lambda leaf: leaf.reshape(2, -1, *leaf.shape[1:]), row.batch)
   step = jax.pmap(row.make('devices').step, axis_name='devices', in_axes=(None, None, 0))
   found, _ = step(key, first, halves)
@@ -252,8 +259,8 @@ def test_two_devices_equal_one(name):
 
 @every_learner
 def test_saved_and_restored_a_run_goes_on_as_if_unbroken(name, tmp_path):
-  row, _, first, *_ = trained(name)
-  step = step_of(name)
+  row, first, *_ = trained(name)
+  step = compiled(name).step
   second, _ = step(jax.random.key(0), first, row.batch)
   checkpoint.Checkpoints(tmp_path).save(jax.device_get(second), {})
   restored = checkpoint.Checkpoints(tmp_path).restore(jax.device_get(first)).state
