@@ -32,9 +32,7 @@ CORRUPTIONS = {
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
   """The flags of this binary."""
-  latent.define_flags(flags)
-  for name in ('binarise', 'activation'):  # of variational autoencoders only
-    delattr(flags, name)
+  latent.define_network_flags(flags)
   absl_flags.DEFINE_enum(
     'reconstruction', 'bernoulli', autoencoder.RECONSTRUCTIONS,
     'What is minimised; bernoulli needs grey or binary data.',
