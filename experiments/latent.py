@@ -243,7 +243,7 @@ def terms_of(module) -> Numbers:
 
 
 def make_score(module, num_samples: int):
-  """``(params, key, test, context) -> scores``: log p(x) by importance sampling, and how many samples that was worth."""
+  """``(params, key, test, context) -> scores``: log p(x) by importance sampling, and what its samples were worth."""
   estimate = iwae.estimate(module, num_samples)
 
   def numbers(params, key, x, **kwargs):
@@ -263,7 +263,7 @@ def make_score(module, num_samples: int):
 def simulated_scores(module, params, key, num_temperatures, num_importance, context) -> dict[str, likelihood.Score]:
   """Of 100 examples drawn from the model: their log-likelihood between annealing up and down, and by importance.
 
-  Where importance sampling stays below the bracket by some nats, it stays below the truth on test data by about as much.
+  By as much as importance sampling stays below the bracket, it will about stay below the truth on test data, too.
   """
   num = 100
   kwargs = {} if context is None else {'context': np.resize(context, (num, *context.shape[1:]))}

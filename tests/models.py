@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gm_jax.autoencoders import autoencoder, conditional, hierarchical, iwae, latents, vae
+from gm_jax.autoencoders import audio, autoencoder, conditional, hierarchical, iwae, latents, recurrent, vae
 from gm_jax.autoregressive import deep_nade, docnade, fvsbn, made, masde, nade, rnade, structure
 from gm_jax.base import Algorithm, Batch, Model, bind, pure
 from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
 from gm_jax.density import factor_analysis, gaussian, histogram, kernel, mixture, mixture_discrete, mixture_gaussian
-from gm_jax.likelihoods import Categorical, MixtureOfGaussians
+from gm_jax.likelihoods import Categorical, Gaussian, MixtureOfGaussians
 from gm_jax.training import rules
 
 
@@ -306,6 +306,8 @@ def autoencoder_rows() -> list[Row]:
   )
   two = iwae.two_layer_mlp(4, (1, 1), (6, 6))
   squeeze = autoencoder.mlp(4, 2, (6,))
+  series = recurrent.SequenceVAE(2, 2, 1, num_hidden=4, causal=True, gibbs_steps=3)
+  wave = audio.multiband(2, 1, 2, (6,), head=Gaussian(min_scale=0.2))
   deep = hierarchical.HierarchicalVAE(4, 1, 2, width=6, gibbs_steps=3)
   given = conditional.mlp(4, 1, 3, (6,), gibbs_steps=3)
   return [
@@ -324,6 +326,13 @@ def autoencoder_rows() -> list[Row]:
     Row(
       'conditional vae', pure(given), descend(*conditional.objective(given, alpha=0.8), 0.02), labels, bits(4),
       exact=quadrature(given),
+    ),
+    Row(
+      'sequence vae', pure(series), descend(*vae.objective(series), 0.02), PATTERNS, bits(4), exact=quadrature(series)
+    ),
+    Row(
+      'waveform vae', pure(wave), descend(*vae.objective(wave), 0.02), CLUSTERS, grid=square(-8, 8, 161),
+      exact=quadrature(wave),
     ),
     Row('autoencoder', pure(squeeze), descend(*autoencoder.objective(squeeze), 0.02), PATTERNS, deterministic=True),
   ]  # fmt: skip

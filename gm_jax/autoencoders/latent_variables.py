@@ -86,15 +86,15 @@ class LatentVariableModel(nn.Module):
     module, variables = self.unbind()
 
     def sweep(v, key):
-      return jnp.where(observed, x, module.apply(variables, key, v, context=context, method='sweep')), None
+      return module.apply(variables, key, v, observed, context=context, method='sweep'), None
 
     return jax.lax.scan(sweep, start, jax.random.split(key, self.gibbs_steps))[0]
 
-  def sweep(self, key: Key, x: Array, *, context=None) -> Array:
-    """One draw of z from q(z | x), and of a new x from p(x | z): ``[..., D] -> [..., D]``."""
+  def sweep(self, key: Key, x: Array, observed: Array, *, context=None) -> Array:
+    """One draw of z from q(z | x), and of what is not observed from p(x | z): ``[..., D] -> [..., D]``."""
     posterior_key, key = jax.random.split(key)
     z = jax.tree.map(lambda leaf: leaf[0], self.propose(posterior_key, x, 1, context=context)[0])
-    return self.draw(key, z, context=context)
+    return jnp.where(observed, x, self.draw(key, z, context=context))
 
 
 def join(x: Array, features: Array | None) -> Array:

@@ -22,7 +22,7 @@ SCALES = np.array([0.7, 1.5], np.float32)
 
 @functools.cache
 def linear():
-  """z ~ N(P y, S^2), x ~ N(W z + U y, s^2), with a q wider than the posterior: module, params, x, y, exact log p(x | y).
+  """z ~ N(P y, S^2), x ~ N(W z + U y, s^2), and a q wider than the posterior: module, params, x, y, log p(x | y).
 
   Sums over z are Gaussian integrals: p(x | y) = N((W P + U) y, W S^2 W^T + s^2).
   """
