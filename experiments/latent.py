@@ -297,7 +297,7 @@ def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, 
   """Codes by class, the use of each dimension, reconstructions, walks, the plane of codes, decodes, samples.
 
   Args:
-    module: with ``encode`` and ``decode``; the distribution ``posterior_given`` is drawn from where it has one.
+    module: with ``encode`` and ``decode``, and ``propose`` and ``sample_prior`` if it has samples.
     params: its variables.
     data: as it takes them.
     dataset: that they come from.
@@ -316,7 +316,8 @@ def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, 
   shown, labels = data.test[chosen].astype(np.float32), None if dataset.test.y is None else dataset.test.y[chosen]
   codes = np.asarray(encode(params, shown))
   use, unit, what = codes.var(0), 'variance', 'variance over test examples'
-  distribution = jax.jit(bind(module, 'posterior_given'))(params, shown) if samples else None
+  given = samples and hasattr(type(module), 'posterior_given')
+  distribution = jax.jit(bind(module, 'posterior_given'))(params, shown) if given else None
   if isinstance(distribution, latents.DiagonalGaussian) and codes.shape[1] == module.num_latents:
     use = np.asarray(jax.jit(diagnostics.divergence_per_dimension(module))(params, shown))
     unit, what = 'nats', 'KL to N(0, 1), mean over test examples'
@@ -354,8 +355,8 @@ def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, 
 
   if samples:
     draw_key, sample_key = jax.random.split(key)
-    some = jax.tree.map(lambda leaf: leaf[:6], distribution)
-    z = np.asarray(some.sample_and_log_prob(draw_key, 10)[0]).swapaxes(0, 1)
+    z, _ = jax.jit(bind(module, 'propose'), static_argnums=3)(params, draw_key, shown[:6], 10)
+    z = np.asarray(jax.tree.leaves(z)[0]).swapaxes(0, 1)  # of several stochastic layers that which x is decoded from
     table = np.concatenate([shown[:6, None], np.asarray(decode(params, z))], axis=1)
     figure = plots.image_table(image(table), columns=['original', *map(str, range(1, 11))], value_range=value_range)
     keep('decodes.png', figure, 'Ten decodes of one image each, from draws of its posterior')

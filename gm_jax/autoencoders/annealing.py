@@ -18,8 +18,8 @@ Example:
   >>> import jax
   >>> from gm_jax.autoencoders import annealing, vae
   >>> module = vae.mlp(num_visible=6, num_latents=2, hidden_sizes=(8,))
-  >>> params = module.init(jax.random.key(0), jax.numpy.ones((1, 6)))['params']
-  >>> walk = annealing.bidirectional(module, num_temperatures=30, num_chains=20)
+  >>> params = jax.jit(module.init)(jax.random.key(0), jax.numpy.ones((1, 6)))['params']
+  >>> walk = jax.jit(annealing.bidirectional(module, num_temperatures=30, num_chains=20), static_argnums=2)
   >>> lower, upper, x = walk(params, jax.random.key(1), 50)
   >>> bool(abs((upper - lower).mean()) < 0.02)  # nats
   True

@@ -20,7 +20,7 @@ Example, x copies y or its opposite:
   >>> x = jax.numpy.where(jax.numpy.arange(100)[:, None] % 2, y, 1 - y)
   >>> model = conditional.mlp(num_visible=3, num_latents=1, context_size=3, hidden_sizes=(16,))
   >>> algorithm = descent(*conditional.objective(model), optax.adam(0.03))
-  >>> state, step = algorithm.init(jax.random.key(0), Batch(x, y)), jax.jit(algorithm.step)
+  >>> state, step = jax.jit(algorithm.init)(jax.random.key(0), Batch(x, y)), jax.jit(algorithm.step)
   >>> for i in range(300):
   ...   state, metrics = step(jax.random.key(i), state, Batch(x, y))
   >>> bool(metrics['elbo'] > -1.2)  # given y there are two patterns, log 1/2 = -0.69; without learning 3 log 1/2

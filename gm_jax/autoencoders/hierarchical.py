@@ -22,7 +22,7 @@ Example:
   >>> x = jax.numpy.tile(jax.numpy.array([[0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0]]), (50, 1))
   >>> model = hierarchical.HierarchicalVAE(num_visible=4, num_latents=1, num_layers=3, width=16)
   >>> algorithm = descent(*vae.objective(model), optax.adam(0.03))
-  >>> state, step = algorithm.init(jax.random.key(0), Batch(x)), jax.jit(algorithm.step)
+  >>> state, step = jax.jit(algorithm.init)(jax.random.key(0), Batch(x)), jax.jit(algorithm.step)
   >>> for i in range(300):
   ...   state, metrics = step(jax.random.key(i), state, Batch(x))
   >>> bool(metrics['elbo'] > -1.2)  # two patterns have log 1/2 = -0.69 each; before learning it was 4 log 1/2 = -2.77

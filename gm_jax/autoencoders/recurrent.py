@@ -5,10 +5,10 @@ Amersfoort 2015; Bayer & Osendorfer 2014), and a recurrent encoder reads the ser
 
   p(x, z) = N(z; 0, I) prod_t p(x_t | x_<t, z)          h_1 = tanh(A z),   h_(t+1) = GRU(h_t, x_t),   x_t ~ head(C h_t)
 
-In the causal variant (Li, Yu & Principe 2023, after the neural Granger causality of Tank et al. 2022) each channel i has
-a GRU of its own. Channel j enters it by a block of input weights W_ij alone; where that block is zero, j does not cause
-i in the sense of Granger, other than through z. A group lasso makes whole blocks zero, by its proximal step after each
-step of the optimiser::
+In the causal variant (Li, Yu & Principe 2023, after the neural Granger causality of Tank et al. 2022) each channel i
+has a GRU of its own. Channel j enters it by a block of input weights W_ij alone; where that block is zero, j does not
+cause i in the sense of Granger, other than through z. A group lasso makes whole blocks zero, by its proximal step after
+each step of the optimiser::
 
   W_ij <- W_ij max(0, 1 - threshold / |W_ij|)
 
