@@ -110,7 +110,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
 
   objective = autoencoder.objective(module, corruption)
   return cli.Experiment(
-    algorithm=rules.descent(*objective, latent.optimizer(flags, plan.num_steps), axis_name=axis_name),
+    algorithm=rules.descent(*objective, latent.adam(flags, plan.num_steps), axis_name=axis_name),
     data=Batch(data.train),
     evaluate=evaluate,
     score=score,

@@ -39,7 +39,7 @@ def define_network_flags(flags: absl_flags.FlagValues) -> None:
 
 
 def define_schedule_flag(flags: absl_flags.FlagValues) -> None:
-  """The flag of ``optimizer``."""
+  """The flag of ``learning_rate``."""
   absl_flags.DEFINE_enum(
     'schedule', 'cosine', ('cosine', 'constant'), 'How the learning rate falls, or not.', flag_values=flags
   )
@@ -141,11 +141,16 @@ def prepare(likelihood_name: str, flags: absl_flags.FlagValues, dataset: dataset
   return Data(*(np.asarray(x).reshape(len(x), -1) for x in splits), transform, top)
 
 
-def optimizer(flags: absl_flags.FlagValues, num_steps: int) -> optax.GradientTransformation:
+def learning_rate(flags: absl_flags.FlagValues, num_steps: int) -> optax.Schedule:
+  """The learning rate at every step."""
+  if flags.schedule == 'constant':
+    return optax.constant_schedule(flags.learning_rate)
+  return optax.cosine_decay_schedule(flags.learning_rate, num_steps)
+
+
+def adam(flags: absl_flags.FlagValues, num_steps: int) -> optax.GradientTransformation:
   """Adam with the epsilon of Burda et al. (2016), which matters where gradients are small."""
-  constant = flags.schedule == 'constant'
-  rate = flags.learning_rate if constant else optax.cosine_decay_schedule(flags.learning_rate, num_steps)
-  return optax.adam(rate, eps=1e-4)
+  return optax.adam(learning_rate(flags, num_steps), eps=1e-4)
 
 
 def in_bits(found: likelihood.Score, name: str, dataset: datasets.Dataset) -> dict[str, likelihood.Score]:
@@ -174,7 +179,7 @@ def experiment(
   num_importance: int,
   draw: Callable,
   more_scores: Callable = lambda params, key, scores: {},
-  wrap_optimizer: Callable = lambda optimizer: optimizer,
+  optimizer: optax.GradientTransformation | None = None,
   published=(),
 ) -> cli.Experiment:
   """The experiment of any model with latent variables.
@@ -189,10 +194,10 @@ def experiment(
     num_importance: samples of the estimate of log p(x) that is reported.
     draw: ``(params, key, folder) -> pictures``.
     more_scores: ``(params, key, scores) -> scores`` beside those at hand.
-    wrap_optimizer: what is done to the optimiser of the flags.
+    optimizer: Adam, as ``adam`` gives it, if None.
     published: see ``cli.Experiment``.
   """
-  steps = cli.make_plan(flags, len(data.train)).num_steps
+  optimizer = optimizer or adam(flags, cli.make_plan(flags, len(data.train)).num_steps)
   evaluate_numbers = likelihood.evaluator(
     lambda params, key, x, **kwargs: numbers.function(params, key, x.astype('float32'), **kwargs),
     block_size=100, stochastic=True,
@@ -218,7 +223,7 @@ def experiment(
     return jax.jit(bind(module, 'sample'), static_argnums=2)(state.variables, key, num, **kwargs)
 
   return cli.Experiment(
-    algorithm=rules.descent(*objective, wrap_optimizer(optimizer(flags, steps)), axis_name=axis_name),
+    algorithm=rules.descent(*objective, optimizer, axis_name=axis_name),
     data=Batch(data.train, train),
     transform=data.transform,
     evaluate=evaluate,

@@ -29,7 +29,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
                             flag_values=flags)  # fmt: skip
   absl_flags.DEFINE_bool('causal', True, 'A decoder for each channel, with sparse input weights.', flag_values=flags)
   absl_flags.DEFINE_float(
-    'sparsity', 0.1, 'Of the causal model: how much a step shortens the input weights of each pair of channels, as a '
+    'sparsity', 0.5, 'Of the causal model: how much a step shortens the input weights of each pair of channels, as a '
     'share of the learning rate.', lower_bound=0, flag_values=flags,
   )  # fmt: skip
   latent.define_schedule_flag(flags)
@@ -47,7 +47,10 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   module = recurrent.SequenceVAE(
     num_steps, num_channels, flags.num_latents, flags.num_hidden, latent.make_head(name, dataset), flags.causal
   )
-  threshold = flags.sparsity * flags.learning_rate
+  plan = cli.make_plan(flags, len(data.train))
+  optimizer, rate = latent.adam(flags, plan.num_steps), latent.learning_rate(flags, plan.num_steps)
+  if flags.causal:
+    optimizer = recurrent.group_lasso(optimizer, lambda step: flags.sparsity * rate(step))
   known = dataset.name == 'network'
 
   def more_scores(params, key, scores):
@@ -67,7 +70,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     num_importance=flags.num_importance,
     draw=lambda params, key, folder: draw(module, params, data, dataset, key, folder),
     more_scores=more_scores,
-    wrap_optimizer=(lambda one: recurrent.group_lasso(one, threshold)) if flags.causal else (lambda one: one),
+    optimizer=optimizer,
   )
 
 

@@ -152,7 +152,7 @@ def annealer(
 
       z, acceptance = hamiltonian_move(key, log_density, z, jnp.broadcast_to(size, log_weights.shape), num_leapfrog)
       acceptance = acceptance.mean(0)
-      return (z, log_weights, size * jnp.exp(0.2 * (acceptance - ACCEPTANCE))), (acceptance, size)
+      return (z, log_weights, size * jnp.exp(0.5 * (acceptance - ACCEPTANCE))), (acceptance, size)
 
     keys = jax.random.split(key, num_temperatures)
     state = (z, jnp.zeros((num_chains, *x.shape[:-1])), step_sizes[0])

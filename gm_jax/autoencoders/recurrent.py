@@ -30,6 +30,7 @@ Example, a switch that turns at every step:
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -262,28 +263,40 @@ class SequenceVAE(LatentVariableModel):
     return jnp.linalg.norm(self.decoder.input_kernel, axis=-1)
 
 
-def group_lasso(optimizer: optax.GradientTransformation, threshold: float) -> optax.GradientTransformation:
+class GroupLassoState(NamedTuple):
+  """The steps made, and the memory of the optimiser within."""
+
+  step: Array
+  inner: optax.OptState
+
+
+def group_lasso(
+  optimizer: optax.GradientTransformation, threshold: float | Callable[[Array], Array]
+) -> optax.GradientTransformation:
   """An optimiser whose every step is followed by the proximal step of the group lasso on the decoder's input weights.
 
+  With plain gradient descent this is ISTA. With Adam, whose steps are gradients in units of their own noise, a block
+  stays at zero where no gradient stands out from that noise: the threshold is then a share of the learning rate.
+
   Args:
-    optimizer: any optax transformation; its step size times the weight of the penalty is the threshold.
-    threshold: by how much a step shortens each block |W_ij|, which stays at zero once it is there unless the step
-      before takes it further than that.
+    optimizer: any optax transformation.
+    threshold: by how much a step shortens each block |W_ij|, or a schedule of the step; let it fall with the learning
+      rate.
 
   Raises:
-    ValueError: if ``threshold`` is negative.
+    ValueError: if ``threshold`` is a negative number.
   """
-  if not threshold >= 0:
+  if not callable(threshold) and not threshold >= 0:
     raise ValueError(f'threshold={threshold}: must be 0 or more')
 
-  def shrink(update, param):
-    moved = param + update
-    norm = jnp.linalg.norm(moved, axis=-1, keepdims=True)
-    return moved * jnp.maximum(0, 1 - threshold / jnp.maximum(norm, 1e-12)) - param
-
   def update(updates, state, params):
-    updates, state = optimizer.update(updates, state, params)
-    kernel = shrink(updates['decoder']['input_kernel'], params['decoder']['input_kernel'])
-    return {**updates, 'decoder': {**updates['decoder'], 'input_kernel': kernel}}, state
+    updates, inner = optimizer.update(updates, state.inner, params)
+    amount = threshold(state.step) if callable(threshold) else threshold
+    moved = params['decoder']['input_kernel'] + updates['decoder']['input_kernel']
+    norm = jnp.linalg.norm(moved, axis=-1, keepdims=True)
+    shrunk = moved * jnp.maximum(0, 1 - amount / jnp.maximum(norm, 1e-12))
+    kernel = shrunk - params['decoder']['input_kernel']
+    updates = {**updates, 'decoder': {**updates['decoder'], 'input_kernel': kernel}}
+    return updates, GroupLassoState(state.step + 1, inner)
 
-  return optax.GradientTransformation(optimizer.init, update)
+  return optax.GradientTransformation(lambda params: GroupLassoState(jnp.int32(0), optimizer.init(params)), update)

@@ -14,7 +14,7 @@ from gm_jax.data.dataset import DataError, Dataset, Split
 NAMES = ('network', 'tones')
 NUM_STEPS, NOISE = 24, 0.5
 # Row i holds what drives channel i: a chain 0 -> 1 -> 2, a fork 3 -> 4 and 3 -> 5, a loop 2 -> 3, and 5 -> 0.
-COUPLINGS = np.diag(np.full(6, 0.5))
+COUPLINGS = np.diag(np.full(6, 0.3))
 for _target, _source, _weight in ((1, 0, 0.6), (2, 1, -0.6), (3, 2, 0.5), (4, 3, 0.6), (5, 3, -0.5), (0, 5, 0.4)):
   COUPLINGS[_target, _source] = _weight
 SAMPLE_RATE, NUM_SAMPLES = 8000, 1024

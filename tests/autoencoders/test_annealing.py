@@ -13,7 +13,7 @@ from gm_jax.density import factor_analysis
 from tests.autoencoders.test_iwae import two_layers
 from tests.autoencoders.test_vae import LOADINGS, NOISE, OFFSET, assert_mean, linear
 
-CHAINS, STEPS = 400, 8
+CHAINS, STEPS = 300, 10
 
 
 @functools.cache
@@ -46,11 +46,12 @@ def test_moves_are_accepted_as_often_as_told_and_keep_the_posterior():
   """Large steps, of which many are refused: without the test of acceptance the variance would be another."""
   (sizes, z, up, _), _ = walks()
   assert sizes.shape == (STEPS, 6)
-  assert 0.4 < float(up.acceptance[STEPS // 2 :].mean()) < 0.95
+  assert 0.4 < float(up.acceptance[STEPS // 2 :].mean()) < 0.97
+  assert (sizes[-1] > sizes[0]).all()  # the first ones were small
   module, params, x, _ = linear()
   log_joint = lambda z: bind(module, 'log_joint')(params, x, z)
   moved, acceptance = jax.jit(
-    lambda z: annealing.hamiltonian_move(jax.random.key(5), log_joint, z, jnp.full((CHAINS, 6), 0.8), 3)
+    lambda z: annealing.hamiltonian_move(jax.random.key(5), log_joint, z, jnp.full((CHAINS, 6), 0.5), 3)
   )(z)
   assert 0.1 < float(acceptance.mean()) < 0.9
   assert (np.asarray(moved != z).any(-1)).mean() == pytest.approx(float(acceptance.mean()), abs=0.05)
@@ -85,12 +86,12 @@ def test_simulated_data_are_bracketed_and_are_the_models_own():
   assert_mean(x, OFFSET)
   for gap in (exact - lower, upper - exact):
     assert gap.mean() > 4 * gap.std() / np.sqrt(300)
-    assert gap.mean() < 0.3
+    assert gap.mean() < 1
 
 
 def test_two_stochastic_layers_are_annealed_together():
   module, params, x, exact = two_layers()
-  tune, forward, _ = annealing.annealer(module, num_temperatures=5, num_chains=400, num_leapfrog=3)
+  tune, forward, _ = annealing.annealer(module, num_temperatures=4, num_chains=200, num_leapfrog=2)
   run = lambda key: forward(params, key, x, tune(params, jax.random.key(1), x))
   assert_mean(np.exp(np.asarray(jax.jit(run)(jax.random.key(0)).log_weights, np.float64) - exact), 1)
 

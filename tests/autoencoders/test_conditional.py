@@ -14,10 +14,10 @@ from gm_jax.likelihoods import Gaussian
 from tests.autoencoders.test_vae import assert_mean, many
 
 NOISE = 0.6
-LOADINGS = np.array([[1.0, 0.5], [-0.4, 0.8], [0.3, 0.2]], np.float32)  # of z in x
-DIRECT = np.array([[0.5], [0.1], [-0.7]], np.float32)  # of y in x
-PRIOR = np.array([[1.2], [-0.6]], np.float32)  # of y in z
-SCALES = np.array([0.7, 1.5], np.float32)
+LOADINGS = np.array([[1.0, 0.5], [-0.4, 0.8], [0.3, 0.2]])  # of z in x
+DIRECT = np.array([[0.5], [0.1], [-0.7]])  # of y in x
+PRIOR = np.array([[1.2], [-0.6]])  # of y in z
+SCALES = np.array([0.7, 1.5])
 
 
 @functools.cache
@@ -29,7 +29,7 @@ def linear():
   module = conditional.mlp(3, 2, 1, (), head=Gaussian(scale=NOISE))
   random = np.random.default_rng(0)
   y = random.normal(size=(5, 1)).astype(np.float32)
-  mean, covariance = y @ (LOADINGS @ PRIOR + DIRECT).T, LOADINGS * SCALES**2 @ LOADINGS.T + NOISE**2 * np.eye(3)
+  mean, covariance = y @ (LOADINGS @ PRIOR + DIRECT).T, (LOADINGS * SCALES**2) @ LOADINGS.T + NOISE**2 * np.eye(3)
   x = np.stack([random.multivariate_normal(m, covariance) for m in mean]).astype(np.float32)
   gain = np.linalg.inv(np.diag(SCALES**-2.0) + LOADINGS.T @ LOADINGS / NOISE**2)
   to_mean = np.concatenate(
@@ -50,14 +50,14 @@ def linear():
 def test_the_likelihood_is_the_closed_form_by_either_proposal_and_both_bounds_lie_below():
   module, params, x, y, exact = linear()
   for proposal in iwae.PROPOSALS:
-    estimate = iwae.estimate(module, 4000, block_size=1000, proposal=proposal)
+    estimate = iwae.estimate(module, 2000, block_size=1000, proposal=proposal)
     found = jax.jit(estimate)(params, jax.random.key(0), x, context=y)
     assert (np.abs(found.log_prob - exact) < 5 * found.stderr).all()
-    assert (found.stderr < 0.1).all()
+    assert (found.stderr < 0.2).all()
   bounds = lambda key: [bind(module, name)(params, key, x, context=y) for name in ('bound', 'generative_bound')]
-  for found in many(bounds, 2000)():
+  for found in many(bounds, 1000)():
     found = np.asarray(found, np.float64)
-    assert (found.mean(0) < exact + 4 * found.std(0) / np.sqrt(2000)).all()
+    assert (found.mean(0) < exact + 4 * found.std(0) / np.sqrt(1000)).all()
   # E log N(x; W z + U y, s^2) over z ~ p(z | y), in closed form.
   rest = np.asarray(x - y @ (LOADINGS @ PRIOR + DIRECT).T, np.float64)
   expected = -0.5 * ((rest**2).sum(-1) + (LOADINGS**2 @ SCALES**2).sum()) / NOISE**2 - 1.5 * np.log(
@@ -68,9 +68,9 @@ def test_the_likelihood_is_the_closed_form_by_either_proposal_and_both_bounds_li
 
 def test_samples_and_predictions_have_the_mean_and_covariance_of_the_condition():
   module, params, _, y, _ = linear()
-  mean, covariance = y @ (LOADINGS @ PRIOR + DIRECT).T, LOADINGS * SCALES**2 @ LOADINGS.T + NOISE**2 * np.eye(3)
-  rows = jnp.tile(y[:1], (8000, 1))
-  found = np.asarray(jax.jit(bind(module, 'sample'), static_argnums=2)(params, jax.random.key(0), 8000, context=rows))
+  mean, covariance = y @ (LOADINGS @ PRIOR + DIRECT).T, (LOADINGS * SCALES**2) @ LOADINGS.T + NOISE**2 * np.eye(3)
+  rows = jnp.tile(y[:1], (3000, 1))
+  found = np.asarray(jax.jit(bind(module, 'sample'), static_argnums=2)(params, jax.random.key(0), 3000, context=rows))
   assert_mean(found, mean[0])
   rest = found - np.asarray(mean[0])
   assert_mean(rest[:, :, None] * rest[:, None, :], covariance)
