@@ -64,7 +64,12 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
       return []
     return (draw_labels if flags.given == 'label' else draw_halves)(module, params, data, dataset, key, folder)
 
-  return latent.experiment(
+  def more_scores(params, key, scores):
+    bits = latent.in_bits(scores['test_bound'], name, dataset)
+    return bits | classify(module, params, key, data, context_size)
+
+  by_label = flags.given == 'label'
+  found = latent.experiment(
     flags,
     axis_name,
     module=module,
@@ -73,11 +78,14 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     numbers=latent.terms_of(module),
     num_importance=flags.num_importance,
     draw=draw,
-    more_scores=lambda params, key, scores: {
-      **(latent.in_bits(scores['test_bound'], name, dataset) if flags.given == 'label' else {}),
-      **(classify(module, params, key, data, context_size) if flags.given == 'label' else {}),
-    },
+    more_scores=more_scores if by_label else lambda params, key, scores: {},
   )
+
+  def whole(key, state, num):
+    given = np.resize(data.contexts[2], (num, context_size))
+    return np.concatenate([(given + 1) / 2 * data.top, found.sample(key, state, num)], axis=-1)
+
+  return found if by_label else found._replace(sample=whole)
 
 
 def classify(module, params, key, data: latent.Data, num_classes: int) -> dict[str, likelihood.Score]:

@@ -57,7 +57,7 @@ def test_upper_halves_are_given_and_lower_ones_drawn(tmp_path):
   cli.run(conditional_vae.BINARY, ['conditional_vae', *argv])
   assert (tmp_path / 'run' / 'halves.png').exists()
   cli.run(conditional_vae.BINARY, ['conditional_vae', *argv, '--mode=sample', '--num_samples=3'])
-  assert np.load(tmp_path / 'run' / 'samples.npz')['samples'].shape == (3, 32)
+  assert np.load(tmp_path / 'run' / 'samples.npz')['samples'].shape == (3, 64)
 
 
 @pytest.mark.parametrize('name', RUNS)
