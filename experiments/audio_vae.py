@@ -33,7 +33,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   integer('num_features', 64, 'Channels of the convolutions.')
   integer('warm_up', 500, 'Updates in which the weight of the KL rises from zero.', 0)
   latent.define_schedule_flag(flags)
-  latent.define_evaluation_flags(flags)
+  latent.define_evaluation_flags(flags, default=100)
 
 
 def prepare(dataset: datasets.Dataset) -> tuple[latent.Data, float]:

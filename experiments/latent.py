@@ -63,15 +63,14 @@ def define_likelihood_flags(flags: absl_flags.FlagValues) -> None:
   )  # fmt: skip
 
 
-def define_evaluation_flags(flags: absl_flags.FlagValues, num_importance: str = 'num_importance') -> tuple[str, ...]:
-  """The flags of the final scores, and their names; ``num_importance`` is the name of the first of them."""
-  absl_flags.DEFINE_integer(num_importance, 500, 'Importance samples of the final estimate.', lower_bound=1,
+def define_evaluation_flags(flags: absl_flags.FlagValues, name: str = 'num_importance', default: int = 500) -> None:
+  """The flags of the final scores; the first is given its name and its default."""
+  absl_flags.DEFINE_integer(name, default, 'Importance samples of the final estimate.', lower_bound=1,
                             flag_values=flags)  # fmt: skip
   absl_flags.DEFINE_integer(
     'num_annealing', 0, 'Temperatures of annealed importance sampling up and down, which bracket the log-likelihood of '
     '100 simulated examples; 0 for none.', lower_bound=0, flag_values=flags,
   )  # fmt: skip
-  return num_importance, 'num_annealing'
 
 
 def hidden_sizes(flags: absl_flags.FlagValues) -> tuple[int, ...]:

@@ -57,7 +57,7 @@ def _tones(random: np.random.RandomState, num: int) -> Split:
   return Split((np.clip(np.round(x * 2**15), -(2**15), 2**15 - 1) / 2**15).astype(np.float32), labels)
 
 
-def load(name: str, *, seed: int = 0, num_train: int = 2000, num_valid: int = 500, num_test: int = 1000) -> Dataset:
+def load(name: str, *, seed: int = 0, num_train: int = 2000, num_valid: int = 200, num_test: int = 500) -> Dataset:
   """Draws a set of signals.
 
   Args:
