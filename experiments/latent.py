@@ -21,6 +21,7 @@ from gm_jax.training import loop, rules
 
 LIKELIHOODS = ('auto', 'bernoulli', 'gaussian', 'logistic', 'categorical')
 BINARISE = ('threshold', 'static', 'stochastic')
+MAX_CLASSES = 20  # names of more would cover a picture of codes
 ACTIVATIONS = {'tanh': nn.tanh, 'relu': nn.relu}
 KINDS = {
   'bernoulli': ('binary', 'grey'),
@@ -317,7 +318,8 @@ def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, 
     pictures.append((name, caption))
 
   chosen = np.random.default_rng(0).permutation(len(data.test))[:2000]
-  shown, labels = data.test[chosen].astype(np.float32), None if dataset.test.y is None else dataset.test.y[chosen]
+  shown = data.test[chosen].astype(np.float32)
+  labels = dataset.test.y[chosen] if dataset.num_classes and dataset.num_classes <= MAX_CLASSES else None
   codes = np.asarray(encode(params, shown))
   use, unit, what = codes.var(0), 'variance', 'variance over test examples'
   given = samples and hasattr(type(module), 'posterior_given')
