@@ -53,10 +53,9 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   beta = vae.warm_up(flags.warm_up) if flags.warm_up else 1.0
 
   def draw(params, key, folder):
-    draw_key, complete_key, layer_key = jax.random.split(key, 3)
+    draw_key, layer_key = jax.random.split(key)
     pictures = draw_layers(module, params, data, dataset, layer_key, folder)
-    pictures += latent.draw(module, params, data, dataset, draw_key, folder)
-    return pictures + latent.draw_completions(module, params, data, dataset, complete_key, folder)
+    return pictures + latent.draw(module, params, data, dataset, draw_key, folder)
 
   return latent.experiment(
     flags,

@@ -8,7 +8,6 @@ log-likelihood from many more samples; that estimate is a lower bound in the mea
   python -m experiments.iwae --dataset=mnist --binarise=stochastic --num_latents=50 --num_layers=2 --batch_size=20
 """
 
-import jax
 import numpy as np
 from absl import flags as absl_flags
 
@@ -67,11 +66,6 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     bits = latent.in_bits(scores['test_bound'], name, dataset)
     return bits | (latent.code_scores(module, params, key, data.test) if flags.num_layers == '1' else {})
 
-  def draw(params, key, folder):
-    draw_key, complete_key = jax.random.split(key)
-    pictures = latent.draw(module, params, data, dataset, draw_key, folder)
-    return pictures + latent.draw_completions(module, params, data, dataset, complete_key, folder)
-
   return latent.experiment(
     flags,
     axis_name,
@@ -83,7 +77,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
       {'bound': (f'test_bound_of_{flags.num_importance}', 'lower bound'), 'elbo': ('test_elbo', 'lower bound')},
     ),
     num_importance=flags.num_evaluation,
-    draw=draw,
+    draw=lambda params, key, folder: latent.draw(module, params, data, dataset, key, folder),
     more_scores=more_scores,
     published=PUBLISHED.get(flags.dataset, ()),
   )

@@ -299,7 +299,7 @@ def code_scores(module, params, key, test) -> dict[str, likelihood.Score]:
 
 
 def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, samples=True) -> list[cli.Picture]:
-  """Codes by class, the use of each dimension, reconstructions, walks, the plane of codes, decodes, samples.
+  """Codes by class, the use of each dimension, reconstructions, walks, the plane, decodes, samples, completions.
 
   Args:
     module: with ``encode`` and ``decode``, and ``propose`` and ``sample_prior`` if it has samples.
@@ -360,7 +360,7 @@ def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, 
     keep('plane.png', figure, f'Decoded from code {first} (across) and {second} (up), the others at their means')
 
   if samples:
-    draw_key, sample_key = jax.random.split(key)
+    draw_key, sample_key, complete_key = jax.random.split(key, 3)
     z, _ = jax.jit(bind(module, 'propose'), static_argnums=3)(params, draw_key, shown[:6], 10)
     z = np.asarray(jax.tree.leaves(z)[0]).swapaxes(0, 1)  # of several stochastic layers that which x is decoded from
     table = np.concatenate([shown[:6, None], np.asarray(decode(params, z))], axis=1)
@@ -372,13 +372,12 @@ def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, 
     keep(
       'means.png', plots.image_grid(image(means), value_range=value_range), 'Means decoded from 100 draws of the prior'
     )
+    pictures += draw_completions(module, params, data, dataset, complete_key, folder)
   return pictures
 
 
 def draw_completions(module, params, data: Data, dataset: datasets.Dataset, key, folder) -> list[cli.Picture]:
-  """Test images of which the upper half is seen, and four completions of each; nothing for data that are no images."""
-  if len(dataset.shape) != 3:
-    return []
+  """Test images of which the upper half is seen, and four completions of each."""
   image = lambda x: np.asarray(x).reshape(*np.shape(x)[:-1], *dataset.shape)
   observed = np.zeros(dataset.shape, bool)
   observed[: dataset.shape[0] // 2] = True

@@ -9,7 +9,6 @@ lower bound in the mean, beside the bound itself, the use of the code, and pictu
 """
 
 import flax.linen as nn
-import jax
 import numpy as np
 from absl import flags as absl_flags
 
@@ -94,11 +93,6 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     bits = latent.in_bits(scores['test_bound'], name, dataset)
     return bits | latent.code_scores(module, params, key, data.test)
 
-  def draw(params, key, folder):
-    draw_key, complete_key = jax.random.split(key)
-    pictures = latent.draw(module, params, data, dataset, draw_key, folder)
-    return pictures + latent.draw_completions(module, params, data, dataset, complete_key, folder)
-
   return latent.experiment(
     flags,
     axis_name,
@@ -107,7 +101,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     objective=vae.objective(module, beta=beta, free_bits=flags.free_bits, estimator=flags.estimator),
     numbers=latent.terms_of(module),
     num_importance=flags.num_importance,
-    draw=draw,
+    draw=lambda params, key, folder: latent.draw(module, params, data, dataset, key, folder),
     more_scores=more_scores,
     published=PUBLISHED.get(flags.dataset, ()),
   )

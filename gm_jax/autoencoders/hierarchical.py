@@ -36,8 +36,8 @@ import jax
 import jax.numpy as jnp
 
 from gm_jax.autoencoders import latents
-from gm_jax.autoencoders.latent_variables import LatentVariableModel, join
-from gm_jax.autoencoders.vae import BERNOULLI, Terms
+from gm_jax.autoencoders.latent_variables import ModelWithTerms, Terms, join
+from gm_jax.autoencoders.vae import BERNOULLI
 from gm_jax.base import Array, Key, refuse_context
 from gm_jax.likelihoods import Head
 from gm_jax.nn.mlp import MLP
@@ -106,7 +106,7 @@ class DownwardBlock(nn.Module):
     return self._below(above, z), z
 
 
-class HierarchicalVAE(LatentVariableModel):
+class HierarchicalVAE(ModelWithTerms):
   """A hierarchical VAE of x in D dimensions; z is ``[..., L M]``, layer by layer from the top.
 
   Attributes:
@@ -229,11 +229,6 @@ class HierarchicalVAE(LatentVariableModel):
     h, (_, log_q, log_p, divergence) = self._infer(key, x, 1, context)
     divergence = divergence if estimator == 'analytic' else log_q - log_p
     return Terms(self._log_likelihood(self._read(h), x)[0], jnp.moveaxis(divergence[:, 0], 0, -1))
-
-  def bound(self, key: Key, x: Array, *, context=None) -> Array:
-    """The ELBO in nats, at one draw of z: ``[..., D] -> [...]``; in the mean a lower bound on log p(x)."""
-    log_likelihood, divergence = self.terms(key, x, context=context)
-    return log_likelihood - divergence.sum(-1)
 
   def encode(self, x: Array, *, context=None) -> Array:
     """The means of q going down, each given the means above it: ``[..., D] -> [..., L M]``."""

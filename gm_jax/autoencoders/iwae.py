@@ -210,13 +210,15 @@ class TwoLayerVAE(LatentVariableModel):
     """Log p(h1, h2) in nats, ``[num, ...]``."""
     refuse_context(context)
     h1, h2 = z
-    return latents.Diagonal()(self.decoders[0](h2)).log_prob(h1) + self._prior().log_prob(h2)
+    return latents.Diagonal()(self.decoders[0](h2)).log_prob(h1) + latents.standard_normal(self.num_latents).log_prob(
+      h2
+    )
 
   def sample_prior(self, key: Key, num: int, *, context=None) -> tuple[Array, Array]:
     """``num`` draws of p(h1, h2)."""
     refuse_context(context)
     first_key, second_key = jax.random.split(key)
-    h2, _ = self._prior().sample_and_log_prob(second_key, num)
+    h2, _ = latents.standard_normal(self.num_latents).sample_and_log_prob(second_key, num)
     return latents.Diagonal()(self.decoders[0](h2)).sample_and_log_prob(first_key, 1)[0][0], h2
 
   def encode(self, x: Array, *, context=None) -> Array:
@@ -226,9 +228,6 @@ class TwoLayerVAE(LatentVariableModel):
   def decode(self, z: Array, *, context=None) -> Array:
     """The mean of p(x | h1): ``[..., M1] -> [..., D]``."""
     return self.head.mean(self._outputs((z, None), context, z.shape[:-1]))
-
-  def _prior(self):
-    return latents.DiagonalGaussian(jnp.zeros(self.num_latents), jnp.ones(self.num_latents))
 
   def _outputs(self, z, context, batch_shape):
     refuse_context(context)

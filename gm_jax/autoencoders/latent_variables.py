@@ -5,6 +5,7 @@ completions are the same formulas for all of them. A latent variable z is an arr
 """
 
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -95,6 +96,22 @@ class LatentVariableModel(nn.Module):
     posterior_key, key = jax.random.split(key)
     z = jax.tree.map(lambda leaf: leaf[0], self.propose(posterior_key, x, 1, context=context)[0])
     return jnp.where(observed, x, self.draw(key, z, context=context))
+
+
+class Terms(NamedTuple):
+  """What the ELBO is made of, in nats: ``log_likelihood - divergence.sum(-1)``."""
+
+  log_likelihood: Array  # [...], of log p(x | z) at a draw of z
+  divergence: Array  # [..., G], KL(q || p) in as many parts as it falls into
+
+
+class ModelWithTerms(LatentVariableModel):
+  """A model that gives the terms of its ELBO, some of them formulas: ``terms(key, x, context=, estimator=)``."""
+
+  def bound(self, key: Key, x: Array, *, context=None) -> Array:
+    """The ELBO in nats, at one draw of z: ``[..., D] -> [...]``; in the mean a lower bound on log p(x)."""
+    log_likelihood, divergence = self.terms(key, x, context=context)
+    return log_likelihood - divergence.sum(-1)
 
 
 def join(x: Array, features: Array | None) -> Array:

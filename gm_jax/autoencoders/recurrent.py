@@ -38,8 +38,8 @@ import jax.numpy as jnp
 import optax
 
 from gm_jax.autoencoders import latents
-from gm_jax.autoencoders.latent_variables import LatentVariableModel
-from gm_jax.autoencoders.vae import BERNOULLI, Terms
+from gm_jax.autoencoders.latent_variables import ModelWithTerms, Terms
+from gm_jax.autoencoders.vae import BERNOULLI
 from gm_jax.base import Array, Key, refuse_context
 from gm_jax.likelihoods import Head
 
@@ -82,7 +82,7 @@ def gated_step(recurrent_kernel: Array, h: Array, projected: Array) -> Array:
   return gate * h + (1 - gate) * jnp.tanh(candidate + nn.sigmoid(reset + r) * n)
 
 
-class SequenceVAE(LatentVariableModel):
+class SequenceVAE(ModelWithTerms):
   """A VAE of series of T steps in D channels.
 
   Attributes:
@@ -161,18 +161,15 @@ class SequenceVAE(LatentVariableModel):
     """Log q(z | x) in nats: ``[..., T D], [num, ..., M] -> [num, ...]``."""
     return self.posterior_given(x, context=context).log_prob(z)
 
-  def _prior(self) -> latents.DiagonalGaussian:
-    return latents.DiagonalGaussian(jnp.zeros(self.num_latents), jnp.ones(self.num_latents))
-
   def log_prior(self, x: Array, z: Array, *, context=None) -> Array:
     """Log p(z) in nats: ``[num, ..., M] -> [num, ...]``."""
     refuse_context(context)
-    return self._prior().log_prob(z)
+    return latents.standard_normal(self.num_latents).log_prob(z)
 
   def sample_prior(self, key: Key, num: int, *, context=None) -> Array:
     """Draws of p(z), ``[num, M]``."""
     refuse_context(context)
-    return self._prior().sample_and_log_prob(key, num)[0]
+    return latents.standard_normal(self.num_latents).sample_and_log_prob(key, num)[0]
 
   def outputs_along(self, x: Array, z: Array) -> Array:
     """What the head makes each p(x_t | x_<t, z) from: ``[..., T D], [num, ..., M] -> [T, num, ..., D, head.size]``."""
@@ -241,12 +238,7 @@ class SequenceVAE(LatentVariableModel):
       raise ValueError(f"estimator={estimator!r}: the KL of this model is a formula, give 'analytic'")
     q = self.posterior_given(x, context=context)
     z = q.sample_and_log_prob(key, 1)[0]
-    return Terms(self.log_likelihood(x, z)[0], latents.divergence(q, self._prior()))
-
-  def bound(self, key: Key, x: Array, *, context=None) -> Array:
-    """The ELBO in nats, at one draw of z: ``[..., T D] -> [...]``; in the mean a lower bound on log p(x)."""
-    log_likelihood, divergence = self.terms(key, x, context=context)
-    return log_likelihood - divergence.sum(-1)
+    return Terms(self.log_likelihood(x, z)[0], latents.divergence(q, latents.standard_normal(self.num_latents)))
 
   def encode(self, x: Array, *, context=None) -> Array:
     """The posterior mean: ``[..., T D] -> [..., M]``."""

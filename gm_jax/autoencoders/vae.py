@@ -29,14 +29,13 @@ Example, two binary patterns and their complements:
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from gm_jax.autoencoders import latents
-from gm_jax.autoencoders.latent_variables import LatentVariableModel, join
+from gm_jax.autoencoders.latent_variables import ModelWithTerms, Terms, join
 from gm_jax.base import Array, Extra, Key, Loss, bind, context_features, pure
 from gm_jax.likelihoods import Bernoulli, Head
 from gm_jax.nn.mlp import MLP
@@ -45,14 +44,7 @@ BERNOULLI, DIAGONAL = Bernoulli(), latents.Diagonal()
 ESTIMATORS = ('analytic', 'sampled', 'stl')
 
 
-class Terms(NamedTuple):
-  """What the ELBO is made of, in nats: ``log_likelihood - divergence.sum(-1)``."""
-
-  log_likelihood: Array  # [...], of log p(x | z) at a draw of z
-  divergence: Array  # [..., G], KL(q || p): G = M with a formula for each dimension, else 1
-
-
-class VAE(LatentVariableModel):
+class VAE(ModelWithTerms):
   """A variational autoencoder of x in D dimensions, or of p(x | context).
 
   Attributes:
@@ -104,7 +96,7 @@ class VAE(LatentVariableModel):
   def prior_distribution(self):
     """p(z), a distribution."""
     if self.prior is None:
-      return latents.DiagonalGaussian(jnp.zeros(self.num_latents), jnp.ones(self.num_latents))
+      return latents.standard_normal(self.num_latents)
     return self.prior(self._encoded)
 
   def prior_given(self, x: Array, *, context=None):
@@ -154,11 +146,6 @@ class VAE(LatentVariableModel):
     if estimator == 'stl':
       log_q = jax.lax.stop_gradient(q).log_prob(z)
     return Terms(log_likelihood, (log_q - prior.log_prob(z))[..., None])
-
-  def bound(self, key: Key, x: Array, *, context=None) -> Array:
-    """The ELBO in nats, at one draw of z: ``[..., D] -> [...]``; in the mean a lower bound on log p(x)."""
-    log_likelihood, divergence = self.terms(key, x, context=context)
-    return log_likelihood - divergence.sum(-1)
 
   def encode(self, x: Array, *, context=None) -> Array:
     """The posterior mean: ``[..., D] -> [..., M]``."""
