@@ -15,7 +15,7 @@ from gm_jax import data as datasets
 from gm_jax.autoencoders import annealing, diagnostics, iwae, latents
 from gm_jax.base import Batch, bind
 from gm_jax.data import transforms
-from gm_jax.evaluation import likelihood, plots
+from gm_jax.evaluation import latent_plots, likelihood, plots
 from gm_jax.likelihoods import Bernoulli, Categorical, DiscretisedLogistic, Gaussian, Head
 from gm_jax.training import loop, rules
 
@@ -299,7 +299,7 @@ def code_scores(module, params, key, test) -> dict[str, likelihood.Score]:
 
 
 def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, samples=True) -> list[cli.Picture]:
-  """Codes by class, the use of each dimension, reconstructions, walks, the plane, decodes, samples, completions.
+  """Codes, the use of each dimension, reconstructions, walks, the plane, decodes, samples, completions, estimators.
 
   Args:
     module: with ``encode`` and ``decode``, and ``propose`` and ``sample_prior`` if it has samples.
@@ -360,7 +360,7 @@ def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, 
     keep('plane.png', figure, f'Decoded from code {first} (across) and {second} (up), the others at their means')
 
   if samples:
-    draw_key, sample_key, complete_key = jax.random.split(key, 3)
+    draw_key, sample_key, complete_key, estimate_key = jax.random.split(key, 4)
     z, _ = jax.jit(bind(module, 'propose'), static_argnums=3)(params, draw_key, shown[:6], 10)
     z = np.asarray(jax.tree.leaves(z)[0]).swapaxes(0, 1)  # of several stochastic layers that which x is decoded from
     table = np.concatenate([shown[:6, None], np.asarray(decode(params, z))], axis=1)
@@ -373,7 +373,22 @@ def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, 
       'means.png', plots.image_grid(image(means), value_range=value_range), 'Means decoded from 100 draws of the prior'
     )
     pictures += draw_completions(module, params, data, dataset, complete_key, folder)
+    pictures += draw_estimators(module, params, data, estimate_key, folder)
   return pictures
+
+
+def draw_estimators(module, params, data: Data, key, folder) -> list[cli.Picture]:
+  """Plain Monte Carlo and importance sampling of the likelihood of twenty test examples, side by side."""
+  names = {'prior': 'plain Monte Carlo', 'posterior': 'importance sampling'}
+  x = data.test[np.linspace(0, len(data.test) - 1, 20).astype(int)].astype(np.float32)
+  weights = {
+    name: jax.jit(iwae.log_weights(module, 1000, proposal))(params, key, x) for proposal, name in names.items()
+  }
+  figure = latent_plots.estimators(weights, (2, 5, 10, 20, 50, 100, 200, 500, 1000))
+  plots.save(figure, folder / 'estimators.png')
+  return [
+    ('estimators.png', 'Two estimators of log p(x), means over 20 test examples, and what each says of its error')
+  ]
 
 
 def draw_completions(module, params, data: Data, dataset: datasets.Dataset, key, folder) -> list[cli.Picture]:

@@ -46,16 +46,37 @@ GRADIENTS = ('plain', 'dreg')
 PROPOSALS = ('posterior', 'prior')
 
 
-def bound(module: nn.Module, num_samples: int) -> Callable:
-  """``(params, key, x, context=None) -> [...]``: the k-sample bound in nats at one draw of k samples."""
+def log_weights(module: nn.Module, num_samples: int, proposal: str = 'posterior') -> Callable:
+  """``(params, key, x, context=None) -> [S, ...]``: the logarithms of S weights whose mean is p(x).
+
+  Args:
+    module: a model with latent variables.
+    num_samples: S.
+    proposal: where z is drawn from: ``'posterior'`` q(z | x), which is importance sampling, or ``'prior'`` p(z), which
+      is plain Monte Carlo.
+
+  Raises:
+    ValueError: for an unknown proposal, or fewer than one sample.
+  """
   _check_positive('num_samples', num_samples)
-  propose, log_joint = bind(module, 'propose'), bind(module, 'log_joint')
+  if proposal not in PROPOSALS:
+    raise ValueError(f'proposal={proposal!r}: give one of {", ".join(map(repr, PROPOSALS))}')
+  names = ('propose', 'log_joint', 'propose_prior', 'log_likelihood')
+  propose, log_joint, propose_prior, log_likelihood = (bind(module, name) for name in names)
 
   def function(params, key, x, *, context=None):
+    if proposal == 'prior':
+      return log_likelihood(params, x, propose_prior(params, key, x, num_samples, context=context), context=context)
     z, log_q = propose(params, key, x, num_samples, context=context)
-    return log_mean(log_joint(params, x, z, context=context) - log_q)
+    return log_joint(params, x, z, context=context) - log_q
 
   return function
+
+
+def bound(module: nn.Module, num_samples: int) -> Callable:
+  """``(params, key, x, context=None) -> [...]``: the k-sample bound in nats at one draw of k samples."""
+  weights = log_weights(module, num_samples)
+  return lambda params, key, x, *, context=None: log_mean(weights(params, key, x, context=context))
 
 
 def as_model(module: nn.Module, num_samples: int) -> Model:
@@ -93,13 +114,13 @@ def doubly_reparameterised(module: nn.Module, num_samples: int) -> Callable:
   def function(params, key, x, *, context=None):
     z, _ = propose(params, key, x, num_samples, context=context)
 
-    def log_weights(params, z):
+    def weigh(params, z):
       log_q = log_posterior(jax.lax.stop_gradient(params), x, z, context=context)
       return log_joint(params, x, z, context=context) - log_q
 
     # The cotangents w~ of log w give the plain gradient of the decoder, and at z what DReG weighs once more by w~.
     held = jax.lax.stop_gradient((params, z))
-    log_w, pull = jax.vjp(log_weights, *held)
+    log_w, pull = jax.vjp(weigh, *held)
     weights = jax.nn.softmax(log_w, axis=0)
     of_params, of_z = pull(weights)
     of_z = jax.tree.map(lambda leaf: leaf * weights[..., None], of_z)
@@ -130,30 +151,19 @@ def estimate(module: nn.Module, num_samples: int, *, block_size: int = 50, propo
     module: a model with latent variables.
     num_samples: S, exactly as many as are used.
     block_size: samples per block.
-    proposal: where z is drawn from: ``'posterior'`` q(z | x), which is importance sampling, or ``'prior'`` p(z), which
-      is plain Monte Carlo.
+    proposal: see ``log_weights``.
 
   Raises:
     ValueError: for an unknown proposal, or numbers below one.
   """
   _check_positive('num_samples', num_samples)
   _check_positive('block_size', block_size)
-  if proposal not in PROPOSALS:
-    raise ValueError(f'proposal={proposal!r}: give one of {", ".join(map(repr, PROPOSALS))}')
   block_size = min(block_size, num_samples)
-  names = ('propose', 'log_joint', 'propose_prior', 'log_likelihood')
-  propose, log_joint, propose_prior, log_likelihood = (bind(module, name) for name in names)
-
-  def log_weights(params, key, x, context):
-    if proposal == 'posterior':
-      z, log_q = propose(params, key, x, block_size, context=context)
-      return log_joint(params, x, z, context=context) - log_q
-    z = propose_prior(params, key, x, block_size, context=context)
-    return log_likelihood(params, x, z, context=context)
+  weights = log_weights(module, block_size, proposal)
 
   def function(params, key, x, *, context=None):
     def block(carry, index):
-      log_w = log_weights(params, jax.random.fold_in(key, index), x, context)
+      log_w = weights(params, jax.random.fold_in(key, index), x, context=context)
       counted = index * block_size + jnp.arange(block_size) < num_samples
       log_w = jnp.where(counted.reshape(-1, *(1,) * (log_w.ndim - 1)), log_w, -jnp.inf)
       sums = (jax.nn.logsumexp(log_w, axis=0), jax.nn.logsumexp(2 * log_w, axis=0))
