@@ -128,7 +128,7 @@ BINARY = cli.Binary(
   doc=__doc__,
   define_flags=define_flags,
   build=build,
-  defaults={'dataset': 'tones', 'num_epochs': 60, 'learning_rate': 0.002},
+  defaults={'dataset': 'tones', 'num_epochs': 40, 'learning_rate': 0.002},
   evaluation_flags=('num_importance', 'num_annealing'),
 )
 

@@ -20,7 +20,9 @@ def estimators(log_weights: Mapping[str, np.ndarray], sizes: Sequence[int]) -> F
   value_axes, spread_axes = figure.subplots(1, 2)
   for colour, (name, log_w) in zip(COLOURS, log_weights.items(), strict=False):
     found = [likelihood.log_mean_exp(log_w[:size], axis=0) for size in sizes]
-    spread = [np.sqrt(1 / one.effective_sample_size - 1 / size) for one, size in zip(found, sizes, strict=True)]
+    spread = [
+      np.sqrt(np.maximum(1 / one.effective_sample_size - 1 / size, 0)) for one, size in zip(found, sizes, strict=True)
+    ]
     style = {'color': colour, 'linewidth': 1.3, 'marker': 'o', 'markersize': 3, 'label': name}
     value_axes.plot(sizes, [one.value.mean() for one in found], **style)
     spread_axes.plot(sizes, [one.mean() for one in spread], **style)

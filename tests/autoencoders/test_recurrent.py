@@ -19,7 +19,8 @@ def small(causal):
   """Three steps of two binary channels; the weights of all parts are random."""
   module = recurrent.SequenceVAE(3, 2, 1, num_hidden=3, causal=causal)
   x = jax.random.bernoulli(jax.random.key(0), 0.5, (4, 6)).astype(jnp.float32)
-  return module, jax.jit(module.init)(jax.random.key(1), x)['params'], x
+  params = jax.jit(module.init)(jax.random.key(1), x)['params']
+  return module, {**params, 'readout': 4 * params['readout']}, x
 
 
 def sigmoid(a):
