@@ -46,12 +46,11 @@ def _network(random: np.random.RandomState, num: int) -> Split:
 
 
 def _tones(random: np.random.RandomState, num: int) -> Split:
-  """Four harmonics that die away, the higher ones sooner, at a random loudness and phase, in a little noise."""
+  """Four harmonics that set in together and die away, the higher ones sooner, some loud, some long, in a little noise."""
   labels, harmonics = random.randint(len(PITCHES), size=num), np.arange(1, 5)
   time = np.arange(NUM_SAMPLES) / SAMPLE_RATE
   loudness, decay = random.uniform(0.1, 0.4, (num, 1, 1)), random.uniform(8, 24, (num, 1, 1))
-  phase = random.uniform(0, 2 * math.pi, (num, 4, 1))
-  angle = 2 * math.pi * PITCHES[labels][:, None, None] * harmonics[:, None] * time + phase
+  angle = 2 * math.pi * PITCHES[labels][:, None, None] * harmonics[:, None] * time
   waves = loudness / harmonics[:, None] * np.exp(-decay * np.sqrt(harmonics)[:, None] * time) * np.sin(angle)
   x = waves.sum(1) + 0.002 * random.normal(size=(num, NUM_SAMPLES))
   return Split((np.clip(np.round(x * 2**15), -(2**15), 2**15 - 1) / 2**15).astype(np.float32), labels)

@@ -79,7 +79,9 @@ def spectrograms(waves, sample_rate: int, rows: Sequence[str], *, window: int = 
   for panel, name in zip(panels[:, 0], rows, strict=True):
     panel.set_ylabel(f'{name}\nkHz', fontsize=SMALL, color=INK)
   figure.supxlabel('milliseconds', fontsize=SMALL, color=INK)
-  figure.colorbar(drawn, ax=panels, shrink=0.8).set_label('dB', fontsize=SMALL, color=INK)
+  bar = figure.colorbar(drawn, ax=panels, shrink=0.8)
+  bar.set_label('dB', fontsize=SMALL, color=INK)
+  bar.ax.tick_params(labelsize=7, colors=INK)
   return figure
 
 
