@@ -46,7 +46,7 @@ def _network(random: np.random.RandomState, num: int) -> Split:
 
 
 def _tones(random: np.random.RandomState, num: int) -> Split:
-  """Four harmonics that set in together and die away, the higher ones sooner, some loud, some long, in a little noise."""
+  """Four harmonics that set in together and die away, the higher ones sooner, loud or soft, in a little noise."""
   labels, harmonics = random.randint(len(PITCHES), size=num), np.arange(1, 5)
   time = np.arange(NUM_SAMPLES) / SAMPLE_RATE
   loudness, decay = random.uniform(0.1, 0.4, (num, 1, 1)), random.uniform(8, 24, (num, 1, 1))
