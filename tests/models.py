@@ -307,7 +307,7 @@ def autoencoder_rows() -> list[Row]:
   two = iwae.two_layer_mlp(4, (1, 1), (6, 6))
   squeeze = autoencoder.mlp(4, 2, (6,))
   series = recurrent.SequenceVAE(2, 2, 1, num_hidden=4, causal=True, gibbs_steps=3)
-  wave = audio.multiband(2, 1, 2, (6,), head=Gaussian(min_scale=0.2))
+  wave = audio.multiband(2, 1, 2, (6,), head=Gaussian(min_scale=0.3))
   deep = hierarchical.HierarchicalVAE(4, 1, 2, width=6, gibbs_steps=3)
   given = conditional.mlp(4, 1, 3, (6,), gibbs_steps=3)
   return [
@@ -331,7 +331,7 @@ def autoencoder_rows() -> list[Row]:
       'sequence vae', pure(series), descend(*vae.objective(series), 0.02), PATTERNS, bits(4), exact=quadrature(series)
     ),
     Row(
-      'waveform vae', pure(wave), descend(*vae.objective(wave), 0.02), CLUSTERS, grid=square(-8, 8, 161),
+      'waveform vae', pure(wave), descend(*vae.objective(wave), 0.02), CLUSTERS, grid=square(-8, 8, 81),
       exact=quadrature(wave),
     ),
     Row('autoencoder', pure(squeeze), descend(*autoencoder.objective(squeeze), 0.02), PATTERNS, deterministic=True),
