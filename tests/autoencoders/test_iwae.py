@@ -33,7 +33,7 @@ def test_the_bound_rises_with_the_number_of_samples_to_the_likelihood(case):
   module, params, x, exact = CASES[case]()
   assert np.exp(exact).sum() == pytest.approx(1, abs=1e-4)
   bounds = [iwae.bound(module, k) for k in (1, 3, 10, 100)]
-  found = many(lambda key: jnp.stack([bound(params, key, x) for bound in bounds], -1), 1000)()
+  found = many(lambda key: jnp.stack([bound(params, key, x) for bound in bounds], -1), 3000)()
   found = np.asarray(found, np.float64).mean(1)  # [keys, k]: over the states
   means, stderr = found.mean(0), found.std(0) / np.sqrt(len(found))
   assert (np.diff(means) > 4 * (stderr[1:] + stderr[:-1])).all()
