@@ -321,17 +321,17 @@ def autoencoder_rows() -> list[Row]:
       bits(4), exact=quadrature(two),
     ),
     Row(
-      'hierarchical vae', pure(deep), descend(*vae.objective(deep), 0.02), PATTERNS, bits(4), exact=quadrature(deep, 2)
+      'vae, hierarchical', pure(deep), descend(*vae.objective(deep), 0.02), PATTERNS, bits(4), exact=quadrature(deep, 2)
     ),
     Row(
-      'conditional vae', pure(given), descend(*conditional.objective(given, alpha=0.8), 0.02), labels, bits(4),
+      'vae, with a prior of the condition', pure(given), descend(*conditional.objective(given, alpha=0.8), 0.02), labels, bits(4),
       exact=quadrature(given),
     ),
     Row(
-      'sequence vae', pure(series), descend(*vae.objective(series), 0.02), PATTERNS, bits(4), exact=quadrature(series)
+      'vae, of series', pure(series), descend(*vae.objective(series), 0.02), PATTERNS, bits(4), exact=quadrature(series)
     ),
     Row(
-      'waveform vae', pure(wave), descend(*vae.objective(wave), 0.02), CLUSTERS, grid=square(-8, 8, 81),
+      'vae, of waves', pure(wave), descend(*vae.objective(wave), 0.02), CLUSTERS, grid=square(-8, 8, 81),
       exact=quadrature(wave),
     ),
     Row('autoencoder', pure(squeeze), descend(*autoencoder.objective(squeeze), 0.02), PATTERNS, deterministic=True),
