@@ -324,7 +324,7 @@ def autoencoder_rows() -> list[Row]:
       'vae, hierarchical', pure(deep), descend(*vae.objective(deep), 0.02), PATTERNS, bits(4), exact=quadrature(deep, 2)
     ),
     Row(
-      'vae, with a prior of the condition', pure(given), descend(*conditional.objective(given, alpha=0.8), 0.02), labels, bits(4),
+      'vae, prior of y', pure(given), descend(*conditional.objective(given, alpha=0.8), 0.02), labels, bits(4),
       exact=quadrature(given),
     ),
     Row(
