@@ -256,7 +256,7 @@ def test_a_code_that_is_not_used_is_seen_to_be_collapsed():
   assert diagnostics.active_units(module)(params, x) == 1
   expected = np.mean(0.5 * (np.arange(20.0) ** 2 + 1e-4 - 1) - np.log(0.01))
   np.testing.assert_allclose(diagnostics.divergence_per_dimension(module)(params, x), [expected, 0], rtol=1e-5)
-  information = diagnostics.mutual_information(module)
+  information = jax.jit(diagnostics.mutual_information(module))
   np.testing.assert_allclose(information(params, jax.random.key(0), x), np.log(20), atol=1e-4)
   params['encoder']['Dense_0']['kernel'] = 0 * encoder['Dense_0']['kernel']
   np.testing.assert_allclose(information(params, jax.random.key(0), x), 0, atol=1e-4)
