@@ -31,5 +31,6 @@ def estimators(log_weights: Mapping[str, np.ndarray], sizes: Sequence[int]) -> F
   for axes in (value_axes, spread_axes):
     axes.set_xscale('log')
   spread_axes.set_yscale('log')
+  spread_axes.tick_params(which='minor', labelsize=SMALL, colors=INK)
   value_axes.legend(frameon=False, fontsize=SMALL, labelcolor=INK)
   return figure
