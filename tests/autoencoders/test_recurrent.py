@@ -81,7 +81,8 @@ def test_a_forecast_goes_on_from_what_is_seen():
   drawn, p = both(jax.random.key(3))
   np.testing.assert_array_equal(drawn[:, :4], rows[:, :4])
   rest = np.asarray(drawn[:, 4:] - p, np.float64)
-  assert (np.abs(rest.mean(0)) < 4.5 * rest.std(0) / np.sqrt(num)).all()
+  for values in (rest, rest * np.asarray(p - 0.5)):
+    assert (np.abs(values.mean(0)) < 4.5 * values.std(0) / np.sqrt(num)).all()
 
 
 def test_the_group_lasso_is_a_proximal_step():
