@@ -32,9 +32,7 @@ CORRUPTIONS = {
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
   """The flags of this binary."""
-  latent.define_flags(flags)
-  for name in ('binarise', 'activation'):  # of variational autoencoders only
-    delattr(flags, name)
+  latent.define_network_flags(flags)
   absl_flags.DEFINE_enum(
     'reconstruction', 'bernoulli', autoencoder.RECONSTRUCTIONS,
     'What is minimised; bernoulli needs grey or binary data.',
@@ -112,7 +110,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
 
   objective = autoencoder.objective(module, corruption)
   return cli.Experiment(
-    algorithm=rules.descent(*objective, latent.optimizer(flags, plan.num_steps), axis_name=axis_name),
+    algorithm=rules.descent(*objective, latent.adam(flags, plan.num_steps), axis_name=axis_name),
     data=Batch(data.train),
     evaluate=evaluate,
     score=score,

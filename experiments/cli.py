@@ -21,6 +21,7 @@ from gm_jax.evaluation import likelihood, report
 from gm_jax.training import keys, loop, metrics, parallel
 from gm_jax.training.checkpoint import CheckpointError, Checkpoints
 
+DISPATCH = loop.Plan._field_defaults['steps_per_dispatch']
 Picture = tuple[str, str]  # name of a PNG file in the run folder, and its caption
 
 # Flags that may differ when a run goes on: they say where, how long and how often, not what is learnt.
@@ -248,10 +249,18 @@ def help_text(binary: Binary, flags: absl_flags.FlagValues, own: Sequence[str]) 
 
 
 def make_plan(flags: absl_flags.FlagValues, num_examples: int) -> loop.Plan:
-  """How long to train and how often to look, from the flags."""
+  """How long to train and how often to look, from the flags.
+
+  Left to itself, a run is evaluated about twenty times, after a whole number of dispatches: these are then all of one
+  length but for the last, and every other length would have to be compiled.
+  """
   num_steps = flags.num_steps or flags.num_epochs * max(num_examples // flags.batch_size, 1)
   twentieth = max(num_steps // 20, 1)
-  plan = loop.Plan(num_steps, flags.batch_size, flags.eval_every or twentieth, flags.checkpoint_every or twentieth)
+  dispatch = min(twentieth, DISPATCH)
+  twentieth -= twentieth % dispatch
+  plan = loop.Plan(
+    num_steps, flags.batch_size, flags.eval_every or twentieth, flags.checkpoint_every or twentieth, dispatch
+  )
   plan.check(num_examples)
   return plan
 

@@ -8,17 +8,12 @@ log-likelihood from many more samples; that estimate is a lower bound in the mea
   python -m experiments.iwae --dataset=mnist --binarise=stochastic --num_latents=50 --num_layers=2 --batch_size=20
 """
 
-import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import cli, latent, vae
+from experiments import cli, latent
 from gm_jax import data as datasets
-from gm_jax.autoencoders import iwae
-from gm_jax.autoencoders import vae as vae_model
-from gm_jax.base import Batch, bind
-from gm_jax.evaluation import likelihood
-from gm_jax.training import rules
+from gm_jax.autoencoders import iwae, vae
 
 PUBLISHED = {
   'mnist': [
@@ -34,14 +29,12 @@ PUBLISHED = {
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
   """The flags of this binary."""
-  latent.define_flags(flags)
-  latent.define_likelihood_flag(flags)
-
-  def integer(name, default, help):
-    absl_flags.DEFINE_integer(name, default, help, lower_bound=1, flag_values=flags)
-
-  integer('num_importance', 5, 'k, the importance samples of the bound that is learnt by.')
-  integer('num_evaluation', 500, 'Importance samples of the final estimate.')
+  latent.define_network_flags(flags)
+  latent.define_activation_flag(flags)
+  latent.define_likelihood_flags(flags)
+  latent.define_evaluation_flags(flags, 'num_evaluation')
+  absl_flags.DEFINE_integer('num_importance', 5, 'k, the importance samples of the bound that is learnt by.',
+                            lower_bound=1, flag_values=flags)  # fmt: skip
   absl_flags.DEFINE_enum('gradient', 'plain', iwae.GRADIENTS, 'How the gradient is estimated.', flag_values=flags)
   absl_flags.DEFINE_enum('num_layers', '1', ('1', '2'), 'Stochastic layers; with two, num_latents are those of the '
                          'upper one, the lower has twice as many, and --hidden_sizes names the units below the lower '
@@ -53,7 +46,7 @@ def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset, name: s
   num_visible, sizes, head = int(np.prod(dataset.shape)), latent.hidden_sizes(flags), latent.make_head(name, dataset)
   if flags.num_layers == '1':
     activation = latent.ACTIVATIONS[flags.activation]
-    return vae_model.mlp(num_visible, flags.num_latents, sizes, head=head, activation=activation)
+    return vae.mlp(num_visible, flags.num_latents, sizes, head=head, activation=activation)
   if len(sizes) != 2 or flags.activation != 'tanh' or name in ('logistic', 'categorical'):
     raise ValueError(
       f'num_layers=2 has two hidden_sizes, tanh units and a bernoulli or gaussian likelihood, but '
@@ -67,47 +60,25 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   name = latent.choose_likelihood(flags, dataset)
   module = make_module(flags, dataset, name)
   data = latent.prepare(name, flags, dataset)
-  plan = cli.make_plan(flags, len(data.train))
   bounds = {'elbo': iwae.bound(module, 1), 'bound': iwae.bound(module, flags.num_importance)}
-  objective = iwae.objective(module, flags.num_importance, gradient=flags.gradient)
 
-  def numbers(params, key, x):
-    return {name: bound(params, key, x.astype('float32')) for name, bound in bounds.items()}
+  def more_scores(params, key, scores):
+    bits = latent.in_bits(scores['test_bound'], name, dataset)
+    return bits | (latent.code_scores(module, params, key, data.test) if flags.num_layers == '1' else {})
 
-  evaluate_numbers = likelihood.evaluator(numbers, block_size=100, stochastic=True)
-  score_bound = vae.make_score(module, flags.num_evaluation)
-
-  def evaluate(step, state):
-    found = evaluate_numbers(state.variables, data.valid, key=jax.random.key(step))
-    return {f'valid/{name}': mean.mean for name, mean in found.items()}
-
-  def score(key, state):
-    bound_key, elbo_key, code_key = jax.random.split(key, 3)
-    found = score_bound(state.variables, bound_key, data.test)
-    elbo = evaluate_numbers(state.variables, data.test, key=elbo_key)
-    scores = {**found, **latent.in_bits(found['test_bound'], name, dataset)}
-    scores[f'test_bound_of_{flags.num_importance}'] = elbo['bound'].score('lower bound')
-    scores['test_elbo'] = elbo['elbo'].score('lower bound')
-    if flags.num_layers == '1':
-      scores.update(vae.code_scores(module, state.variables, code_key, data.test))
-    return scores
-
-  def draw(key, state, folder):
-    draw_key, complete_key = jax.random.split(key)
-    pictures = latent.draw(module, state.variables, data, dataset, draw_key, folder)
-    if flags.num_layers == '1':
-      pictures += latent.draw_completions(module, state.variables, data, dataset, complete_key, folder)
-    return pictures
-
-  return cli.Experiment(
-    algorithm=rules.descent(*objective, latent.optimizer(flags, plan.num_steps), axis_name=axis_name),
-    data=Batch(data.train),
-    transform=data.transform,
-    evaluate=evaluate,
-    score=score,
-    draw=draw,
-    sample=lambda key, state, num: bind(module, 'sample')(state.variables, key, num),
-    best_metric='valid/bound',
+  return latent.experiment(
+    flags,
+    axis_name,
+    module=module,
+    data=data,
+    objective=iwae.objective(module, flags.num_importance, gradient=flags.gradient),
+    numbers=latent.Numbers(
+      lambda params, key, x: {name: bound(params, key, x) for name, bound in bounds.items()},
+      {'bound': (f'test_bound_of_{flags.num_importance}', 'lower bound'), 'elbo': ('test_elbo', 'lower bound')},
+    ),
+    num_importance=flags.num_evaluation,
+    draw=lambda params, key, folder: latent.draw(module, params, data, dataset, key, folder),
+    more_scores=more_scores,
     published=PUBLISHED.get(flags.dataset, ()),
   )
 
@@ -118,7 +89,7 @@ BINARY = cli.Binary(
   define_flags=define_flags,
   build=build,
   defaults={'num_epochs': 300, 'learning_rate': 0.002},
-  evaluation_flags=('num_evaluation',),
+  evaluation_flags=('num_evaluation', 'num_annealing'),
 )
 
 if __name__ == '__main__':

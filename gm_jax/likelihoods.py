@@ -186,11 +186,12 @@ class Gaussian:
 
   Attributes:
     scale: a standard deviation common to all dimensions, not learnt.
-    min_scale: added to a learnt standard deviation, so that no dimension can shrink onto a point.
+    min_scale: added to a learnt standard deviation, so that no dimension can shrink onto a point, where the density has
+      no bound and its gradient is no number.
   """
 
   scale: float | None = None
-  min_scale: float = 0.0
+  min_scale: float = 1e-4
 
   def __post_init__(self):
     _check_scales(self.scale, self.min_scale)

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gm_jax.autoencoders import autoencoder, iwae, latents, vae
+from gm_jax.autoencoders import audio, autoencoder, conditional, hierarchical, iwae, latents, recurrent, vae
 from gm_jax.autoregressive import deep_nade, docnade, fvsbn, made, made_degrees, masde, nade, rnade, structure
 from gm_jax.base import Algorithm, Batch, Model, bind, pure
 from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
 from gm_jax.density import factor_analysis, gaussian, histogram, kernel, mixture, mixture_discrete, mixture_gaussian
-from gm_jax.likelihoods import Categorical, MixtureOfGaussians
+from gm_jax.likelihoods import Categorical, Gaussian, MixtureOfGaussians
 from gm_jax.training import rules
 
 
@@ -283,17 +283,18 @@ def masde_row() -> Row:
   return Row('masde', pure(module), descend(pure(module).init, loss), PATTERNS, bits(4), deterministic=True)
 
 
-def quadrature(module) -> Callable:
-  """Log p(x) of a model with one latent dimension, or one in each of two layers: a sum over a grid of them."""
-  log_joint = bind(module, 'log_joint')
-  two = isinstance(module, iwae.TwoLayerVAE)
-  side, width = np.linspace(-16, 16, 321 if two else 1601, retstep=True)
-  grid = np.stack(np.meshgrid(*[side] * (2 if two else 1)), -1).reshape(-1, 2 if two else 1).astype(np.float32)
-  log_cell = grid.shape[1] * np.log(width)  # in double precision: a difference of singles is 5e-5 off
+def quadrature(module, num_latents: int = 1) -> Callable:
+  """Log p(x) of a model with one latent dimension or two, or one in each of two layers: a sum over a grid of them."""
+  log_joint, pair = bind(module, 'log_joint'), isinstance(module, iwae.TwoLayerVAE)
+  dims = 2 if pair else num_latents
+  side, width = np.linspace(-16, 16, 1601 if dims == 1 else 321, retstep=True)
+  grid = np.stack(np.meshgrid(*[side] * dims), -1).reshape(-1, dims).astype(np.float32)
+  log_cell = dims * np.log(width)  # in double precision: a difference of singles is 5e-5 off
 
   def log_prob(params, x, *, context=None):
-    parts = [grid[:, [i]].reshape(-1, *(1,) * (x.ndim - 1), 1) for i in range(grid.shape[1])]
-    return jax.nn.logsumexp(log_joint(params, x, tuple(parts) if two else parts[0], context=context), 0) + log_cell
+    z = grid.reshape(-1, *(1,) * (x.ndim - 1), dims)
+    log_p = log_joint(params, x, (z[..., :1], z[..., 1:]) if pair else z, context=context)
+    return jax.nn.logsumexp(log_p, 0) + log_cell
 
   return log_prob
 
@@ -302,20 +303,38 @@ def autoencoder_rows() -> list[Row]:
   """Autoencoders whose latent variables can be summed over."""
   labels = Batch(PATTERNS.x, np.tile(np.arange(3), 8))
   plain = vae.mlp(4, 1, (8,))
-  conditional = vae.mlp(
+  labelled = vae.mlp(
     4, 1, (8,), posterior=latents.FullCovariance(), prior=latents.MixturePrior(1, 2), context_size=3, gibbs_steps=3
   )
   two = iwae.two_layer_mlp(4, (1, 1), (6, 6))
   squeeze = autoencoder.mlp(4, 2, (6,))
+  series = recurrent.SequenceVAE(2, 2, 1, num_hidden=4, causal=True, gibbs_steps=3)
+  wave = audio.multiband(2, 1, 2, (6,), head=Gaussian(min_scale=0.3))
+  deep = hierarchical.HierarchicalVAE(4, 1, 2, width=6, gibbs_steps=3)
+  given = conditional.mlp(4, 1, 3, (6,), gibbs_steps=3)
   return [
     Row('vae', pure(plain), descend(*vae.objective(plain), 0.02), PATTERNS, bits(4), exact=quadrature(plain)),
     Row(
-      'vae, conditional', pure(conditional), descend(*vae.objective(conditional, estimator='stl'), 0.02), labels,
-      bits(4), exact=quadrature(conditional),
+      'vae, conditional', pure(labelled), descend(*vae.objective(labelled, estimator='stl'), 0.02), labels,
+      bits(4), exact=quadrature(labelled),
     ),
     Row(
       'iwae, two layers', iwae.as_model(two, 5), descend(*iwae.objective(two, 5, gradient='dreg'), 0.02), PATTERNS,
       bits(4), exact=quadrature(two),
+    ),
+    Row(
+      'vae, hierarchical', pure(deep), descend(*vae.objective(deep), 0.02), PATTERNS, bits(4), exact=quadrature(deep, 2)
+    ),
+    Row(
+      'vae, prior of y', pure(given), descend(*conditional.objective(given, alpha=0.8), 0.02), labels, bits(4),
+      exact=quadrature(given),
+    ),
+    Row(
+      'vae, of series', pure(series), descend(*vae.objective(series), 0.02), PATTERNS, bits(4), exact=quadrature(series)
+    ),
+    Row(
+      'vae, of waves', pure(wave), descend(*vae.objective(wave), 0.02), CLUSTERS, grid=square(-8, 8, 81),
+      exact=quadrature(wave),
     ),
     Row('autoencoder', pure(squeeze), descend(*autoencoder.objective(squeeze), 0.02), PATTERNS, deterministic=True),
   ]  # fmt: skip

@@ -13,8 +13,8 @@ The same weights estimate log p(x): drawn from q (importance sampling) or from p
 Carlo). Either estimate of p(x) is unbiased, its logarithm is a lower bound in the mean, and the relative variance of a
 weight is S / ESS - 1 for the effective sample size ESS = (sum w)^2 / sum w^2 of S samples.
 
-All functions take any module with ``propose``, ``log_joint``, ``log_posterior``, ``log_likelihood`` and
-``sample_prior``: a ``vae.VAE``, or the ``TwoLayerVAE`` of this file, whose latent variables are a pair of arrays.
+All functions take any ``LatentVariableModel``: a ``vae.VAE``, or the ``TwoLayerVAE`` of this file, whose latent
+variables are a pair of arrays.
 
 Example, the bound rises with the number of samples:
   >>> import jax
@@ -36,6 +36,7 @@ import jax
 import jax.numpy as jnp
 
 from gm_jax.autoencoders import latents
+from gm_jax.autoencoders.latent_variables import LatentVariableModel, log_mean
 from gm_jax.base import Array, Extra, Key, Loss, Model, bind, pure, refuse_context
 from gm_jax.likelihoods import Bernoulli, Head
 from gm_jax.nn.mlp import MLP
@@ -45,16 +46,37 @@ GRADIENTS = ('plain', 'dreg')
 PROPOSALS = ('posterior', 'prior')
 
 
-def bound(module: nn.Module, num_samples: int) -> Callable:
-  """``(params, key, x, context=None) -> [...]``: the k-sample bound in nats at one draw of k samples."""
+def log_weights(module: nn.Module, num_samples: int, proposal: str = 'posterior') -> Callable:
+  """``(params, key, x, context=None) -> [S, ...]``: the logarithms of S weights whose mean is p(x).
+
+  Args:
+    module: a model with latent variables.
+    num_samples: S.
+    proposal: where z is drawn from: ``'posterior'`` q(z | x), which is importance sampling, or ``'prior'`` p(z), which
+      is plain Monte Carlo.
+
+  Raises:
+    ValueError: for an unknown proposal, or fewer than one sample.
+  """
   _check_positive('num_samples', num_samples)
-  propose, log_joint = bind(module, 'propose'), bind(module, 'log_joint')
+  if proposal not in PROPOSALS:
+    raise ValueError(f'proposal={proposal!r}: give one of {", ".join(map(repr, PROPOSALS))}')
+  names = ('propose', 'log_joint', 'propose_prior', 'log_likelihood')
+  propose, log_joint, propose_prior, log_likelihood = (bind(module, name) for name in names)
 
   def function(params, key, x, *, context=None):
+    if proposal == 'prior':
+      return log_likelihood(params, x, propose_prior(params, key, x, num_samples, context=context), context=context)
     z, log_q = propose(params, key, x, num_samples, context=context)
-    return _log_mean(log_joint(params, x, z, context=context) - log_q)
+    return log_joint(params, x, z, context=context) - log_q
 
   return function
+
+
+def bound(module: nn.Module, num_samples: int) -> Callable:
+  """``(params, key, x, context=None) -> [...]``: the k-sample bound in nats at one draw of k samples."""
+  weights = log_weights(module, num_samples)
+  return lambda params, key, x, *, context=None: log_mean(weights(params, key, x, context=context))
 
 
 def as_model(module: nn.Module, num_samples: int) -> Model:
@@ -92,17 +114,17 @@ def doubly_reparameterised(module: nn.Module, num_samples: int) -> Callable:
   def function(params, key, x, *, context=None):
     z, _ = propose(params, key, x, num_samples, context=context)
 
-    def log_weights(params, z):
+    def weigh(params, z):
       log_q = log_posterior(jax.lax.stop_gradient(params), x, z, context=context)
       return log_joint(params, x, z, context=context) - log_q
 
     # The cotangents w~ of log w give the plain gradient of the decoder, and at z what DReG weighs once more by w~.
     held = jax.lax.stop_gradient((params, z))
-    log_w, pull = jax.vjp(log_weights, *held)
+    log_w, pull = jax.vjp(weigh, *held)
     weights = jax.nn.softmax(log_w, axis=0)
     of_params, of_z = pull(weights)
     of_z = jax.tree.map(lambda leaf: leaf * weights[..., None], of_z)
-    return _with_gradient(_log_mean(log_w), (of_params, of_z), (params, z))
+    return _with_gradient(log_mean(log_w), (of_params, of_z), (params, z))
 
   return function
 
@@ -129,32 +151,19 @@ def estimate(module: nn.Module, num_samples: int, *, block_size: int = 50, propo
     module: a model with latent variables.
     num_samples: S, exactly as many as are used.
     block_size: samples per block.
-    proposal: where z is drawn from: ``'posterior'`` q(z | x), which is importance sampling, or ``'prior'`` p(z), which
-      is plain Monte Carlo.
+    proposal: see ``log_weights``.
 
   Raises:
     ValueError: for an unknown proposal, or numbers below one.
   """
   _check_positive('num_samples', num_samples)
   _check_positive('block_size', block_size)
-  if proposal not in PROPOSALS:
-    raise ValueError(f'proposal={proposal!r}: give one of {", ".join(map(repr, PROPOSALS))}')
   block_size = min(block_size, num_samples)
-  names = ('propose', 'log_joint', 'sample_prior', 'log_likelihood')
-  propose, log_joint, sample_prior, log_likelihood = (bind(module, name) for name in names)
-
-  def log_weights(params, key, x, context):
-    if proposal == 'posterior':
-      z, log_q = propose(params, key, x, block_size, context=context)
-      return log_joint(params, x, z, context=context) - log_q
-    z = sample_prior(params, key, block_size, context=context)
-    ones = (1,) * (x.ndim - 1)  # all examples share the draws
-    z = jax.tree.map(lambda leaf: leaf.reshape(block_size, *ones, leaf.shape[-1]), z)
-    return log_likelihood(params, x, z, context=context)
+  weights = log_weights(module, block_size, proposal)
 
   def function(params, key, x, *, context=None):
     def block(carry, index):
-      log_w = log_weights(params, jax.random.fold_in(key, index), x, context)
+      log_w = weights(params, jax.random.fold_in(key, index), x, context=context)
       counted = index * block_size + jnp.arange(block_size) < num_samples
       log_w = jnp.where(counted.reshape(-1, *(1,) * (log_w.ndim - 1)), log_w, -jnp.inf)
       sums = (jax.nn.logsumexp(log_w, axis=0), jax.nn.logsumexp(2 * log_w, axis=0))
@@ -169,7 +178,7 @@ def estimate(module: nn.Module, num_samples: int, *, block_size: int = 50, propo
   return function
 
 
-class TwoLayerVAE(nn.Module):
+class TwoLayerVAE(LatentVariableModel):
   """Two stochastic layers: p(x, h1, h2) = p(h2) p(h1 | h2) p(x | h1), and q(h1, h2 | x) = q(h1 | x) q(h2 | h1).
 
   All but p(x | h1) are diagonal Gaussians. A latent variable ``z`` of its methods is the pair ``(h1, h2)``. ``encode``
@@ -180,16 +189,14 @@ class TwoLayerVAE(nn.Module):
     decoders: modules from h2 to ``2 M1`` outputs, and from h1 to ``D * head.size``.
     num_latents: M2, of the upper layer.
     head: the distribution of one dimension of x given its outputs.
+    gibbs_steps: sweeps of ``complete``.
   """
 
   encoders: tuple[nn.Module, nn.Module]
   decoders: tuple[nn.Module, nn.Module]
   num_latents: int
   head: Head = BERNOULLI
-
-  def __call__(self, x: Array, *, context=None) -> Array:
-    """The ELBO at one fixed draw; touches every parameter."""
-    return self.bound(jax.random.key(0), x, context=context)
+  gibbs_steps: int = 100
 
   def posterior_given(self, x: Array, *, context=None) -> latents.DiagonalGaussian:
     """q(h1 | x): ``x [..., D]``."""
@@ -209,31 +216,20 @@ class TwoLayerVAE(nn.Module):
     log_q1 = self.posterior_given(x, context=context).log_prob(h1)
     return log_q1 + latents.Diagonal()(self.encoders[1](h1)).log_prob(h2)
 
-  def log_likelihood(self, x: Array, z: Any, *, context=None) -> Array:
-    """Log p(x | h1) in nats, ``[num, ...]``."""
+  def log_prior(self, x: Array, z: Any, *, context=None) -> Array:
+    """Log p(h1, h2) in nats, ``[num, ...]``."""
     refuse_context(context)
-    outputs = self._outputs(z[0])
-    shape = jnp.broadcast_shapes(outputs.shape[:-1], x.shape)
-    outputs = jnp.broadcast_to(outputs, (*shape, self.head.size))
-    return self.head.log_prob(outputs, jnp.broadcast_to(x, shape)).sum(-1)
-
-  def log_joint(self, x: Array, z: Any, *, context=None) -> Array:
-    """Log p(x, h1, h2) in nats, ``[num, ...]``."""
     h1, h2 = z
-    log_p1 = latents.Diagonal()(self.decoders[0](h2)).log_prob(h1)
-    return self.log_likelihood(x, z, context=context) + log_p1 + self._prior().log_prob(h2)
+    return latents.Diagonal()(self.decoders[0](h2)).log_prob(h1) + latents.standard_normal(self.num_latents).log_prob(
+      h2
+    )
 
   def sample_prior(self, key: Key, num: int, *, context=None) -> tuple[Array, Array]:
     """``num`` draws of p(h1, h2)."""
     refuse_context(context)
     first_key, second_key = jax.random.split(key)
-    h2, _ = self._prior().sample_and_log_prob(second_key, num)
+    h2, _ = latents.standard_normal(self.num_latents).sample_and_log_prob(second_key, num)
     return latents.Diagonal()(self.decoders[0](h2)).sample_and_log_prob(first_key, 1)[0][0], h2
-
-  def bound(self, key: Key, x: Array, *, context=None) -> Array:
-    """The ELBO in nats at one draw: ``[..., D] -> [...]``."""
-    z, log_q = self.propose(key, x, 1, context=context)
-    return (self.log_joint(x, z, context=context) - log_q)[0]
 
   def encode(self, x: Array, *, context=None) -> Array:
     """The mean of q(h1 | x): ``[..., D] -> [..., M1]``."""
@@ -241,19 +237,11 @@ class TwoLayerVAE(nn.Module):
 
   def decode(self, z: Array, *, context=None) -> Array:
     """The mean of p(x | h1): ``[..., M1] -> [..., D]``."""
+    return self.head.mean(self._outputs((z, None), context, z.shape[:-1]))
+
+  def _outputs(self, z, context, batch_shape):
     refuse_context(context)
-    return self.head.mean(self._outputs(z))
-
-  def sample(self, key: Key, num: int, *, context=None) -> Array:
-    """``[num, D]`` draws of p(x)."""
-    prior_key, key = jax.random.split(key)
-    return self.head.sample(key, self._outputs(self.sample_prior(prior_key, num, context=context)[0]))
-
-  def _prior(self):
-    return latents.DiagonalGaussian(jnp.zeros(self.num_latents), jnp.ones(self.num_latents))
-
-  def _outputs(self, h1):
-    outputs = self.decoders[1](h1)
+    outputs = self.decoders[1](z[0])
     return outputs.reshape(*outputs.shape[:-1], -1, self.head.size)
 
 
@@ -276,11 +264,6 @@ def two_layer_mlp(
   encoders = (MLP(lower, 2 * first, nn.tanh), MLP(upper, 2 * second, nn.tanh))
   decoders = (MLP(upper, 2 * first, nn.tanh), MLP(lower, num_visible * head.size, nn.tanh))
   return TwoLayerVAE(encoders, decoders, second, head)
-
-
-def _log_mean(log_weights: Array) -> Array:
-  """The logarithm of the mean weight over the first axis."""
-  return jax.nn.logsumexp(log_weights, axis=0) - math.log(len(log_weights))
 
 
 def _check_positive(name: str, value: int) -> None:

@@ -141,14 +141,9 @@ class FullCovariance:
     return FullGaussian(mean, factor.at[..., rows, columns].set(below))
 
 
-class StandardNormal(nn.Module):
-  """p(z) = N(0, I)."""
-
-  num_latents: int
-
-  def __call__(self, posterior_given: Callable) -> DiagonalGaussian:
-    """The distribution."""
-    return DiagonalGaussian(jnp.zeros(self.num_latents), jnp.ones(self.num_latents))
+def standard_normal(num_latents: int) -> DiagonalGaussian:
+  """N(0, I) in M dimensions."""
+  return DiagonalGaussian(jnp.zeros(num_latents), jnp.ones(num_latents))
 
 
 class MixturePrior(nn.Module):

@@ -29,13 +29,13 @@ Example, two binary patterns and their complements:
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from gm_jax.autoencoders import latents
+from gm_jax.autoencoders.latent_variables import ModelWithTerms, Terms, join
 from gm_jax.base import Array, Extra, Key, Loss, bind, context_features, pure
 from gm_jax.likelihoods import Bernoulli, Head
 from gm_jax.nn.mlp import MLP
@@ -44,14 +44,7 @@ BERNOULLI, DIAGONAL = Bernoulli(), latents.Diagonal()
 ESTIMATORS = ('analytic', 'sampled', 'stl')
 
 
-class Terms(NamedTuple):
-  """What the ELBO is made of, in nats: ``log_likelihood - divergence.sum(-1)``."""
-
-  log_likelihood: Array  # [...], of log p(x | z) at a draw of z
-  divergence: Array  # [..., G], KL(q || p): G = M with a formula for each dimension, else 1
-
-
-class VAE(nn.Module):
+class VAE(ModelWithTerms):
   """A variational autoencoder of x in D dimensions, or of p(x | context).
 
   Attributes:
@@ -83,17 +76,13 @@ class VAE(nn.Module):
       raise ValueError(f'context_size={self.context_size} with a VampPrior: its pseudo-inputs have no context')
     super().__post_init__()
 
-  def __call__(self, x: Array, *, context=None) -> Array:
-    """The ELBO at one fixed draw; touches every parameter."""
-    return self.bound(jax.random.key(0), x, context=context)
-
   # Distributions.
 
   def posterior_given(self, x: Array, *, context=None):
     """q(z | x), a distribution: ``x [..., D]``."""
     levels = getattr(self.head, 'levels', None) or getattr(self.head, 'num_classes', None)
     features = context_features(context, self.context_size, x.shape[:-1])
-    return self._encoded(_join(x if levels is None else 2 * x / (levels - 1) - 1, features))
+    return self._encoded(join(x if levels is None else 2 * x / (levels - 1) - 1, features))
 
   def _encoded(self, inputs: Array):
     outputs, size = self.encoder(inputs), self.posterior.size(self.num_latents)
@@ -107,28 +96,23 @@ class VAE(nn.Module):
   def prior_distribution(self):
     """p(z), a distribution."""
     if self.prior is None:
-      return latents.DiagonalGaussian(jnp.zeros(self.num_latents), jnp.ones(self.num_latents))
+      return latents.standard_normal(self.num_latents)
     return self.prior(self._encoded)
+
+  def prior_given(self, x: Array, *, context=None):
+    """The prior of each example, which is the same for all here: of x the batch shape counts only."""
+    return self.prior_distribution()
 
   def _outputs(self, z: Array, context, batch_shape: tuple[int, ...]) -> Array:
     """What the head makes p(x | z) from: ``[..., M] -> [..., D, head.size]``; the context is of ``batch_shape``."""
-    outputs = self.decoder(_join(z, context_features(context, self.context_size, batch_shape)))
+    outputs = self.decoder(join(z, context_features(context, self.context_size, batch_shape)))
     if outputs.shape[-1] % self.head.size:
       raise ValueError(f'the decoder has {outputs.shape[-1]} outputs: give it {self.head.size} for each dimension of x')
     return outputs.reshape(*outputs.shape[:-1], -1, self.head.size)
 
-  def log_likelihood(self, x: Array, z: Array, *, context=None) -> Array:
-    """Log p(x | z) in nats: ``[..., D], [num, ..., M] -> [num, ...]``."""
-    outputs = self._outputs(z, context, x.shape[:-1])
-    if outputs.shape[-2] != x.shape[-1]:
-      raise ValueError(f'x.shape={x.shape}: the decoder speaks of {outputs.shape[-2]} dimensions; flatten images first')
-    shape = jnp.broadcast_shapes(outputs.shape[:-1], x.shape)
-    outputs = jnp.broadcast_to(outputs, (*shape, self.head.size))
-    return self.head.log_prob(outputs, jnp.broadcast_to(x, shape)).sum(-1)
-
-  def log_joint(self, x: Array, z: Array, *, context=None) -> Array:
-    """Log p(x, z) in nats: ``[..., D], [num, ..., M] -> [num, ...]``."""
-    return self.log_likelihood(x, z, context=context) + self.prior_distribution().log_prob(z)
+  def log_prior(self, x: Array, z: Array, *, context=None) -> Array:
+    """Log p(z) in nats: ``[..., D], [num, ..., M] -> [num, ...]``."""
+    return self.prior_given(x, context=context).log_prob(z)
 
   def log_posterior(self, x: Array, z: Array, *, context=None) -> Array:
     """Log q(z | x) in nats: ``[..., D], [num, ..., M] -> [num, ...]``."""
@@ -154,7 +138,7 @@ class VAE(nn.Module):
       estimator: of the KL: ``'analytic'`` where there is a formula, ``'sampled'`` at the draw, or ``'stl'``, which has
         the value of ``'sampled'`` and a gradient without the score of q.
     """
-    q, prior = self.posterior_given(x, context=context), self.prior_distribution()
+    q, prior = self.posterior_given(x, context=context), self.prior_given(x, context=context)
     z, log_q = jax.tree.map(lambda leaf: leaf[0], q.sample_and_log_prob(key, 1))
     log_likelihood = self.log_likelihood(x, z, context=context)
     if estimator == 'analytic' and latents.has_closed_divergence(q, prior):
@@ -163,55 +147,9 @@ class VAE(nn.Module):
       log_q = jax.lax.stop_gradient(q).log_prob(z)
     return Terms(log_likelihood, (log_q - prior.log_prob(z))[..., None])
 
-  def bound(self, key: Key, x: Array, *, context=None) -> Array:
-    """The ELBO in nats, at one draw of z: ``[..., D] -> [...]``; in the mean a lower bound on log p(x)."""
-    log_likelihood, divergence = self.terms(key, x, context=context)
-    return log_likelihood - divergence.sum(-1)
-
-  # Codes, samples, completions.
-
   def encode(self, x: Array, *, context=None) -> Array:
     """The posterior mean: ``[..., D] -> [..., M]``."""
     return self.posterior_given(x, context=context).mean
-
-  def decode(self, z: Array, *, context=None) -> Array:
-    """The mean of p(x | z): ``[..., M] -> [..., D]``."""
-    return self.head.mean(self._outputs(z, context, z.shape[:-1]))
-
-  def sample(self, key: Key, num: int, *, context=None) -> Array:
-    """``[num, D]`` draws of p(x): z from the prior, then x; with ``context`` one draw for each of its ``num`` rows."""
-    prior_key, key = jax.random.split(key)
-    return self._draw(key, self.sample_prior(prior_key, num), context)
-
-  def complete(self, key: Key, x: Array, observed: Array, *, context=None) -> Array:
-    """Draws what is not ``observed`` given what is, by pseudo-Gibbs: z from q(z | x), the rest from p(x | z).
-
-    Exact in the limit of many sweeps if q is the true posterior (Rezende et al. 2014), approximate otherwise.
-
-    Args:
-      key: a key.
-      x: ``[..., D]``; what it holds where not observed does not matter: that starts from a draw of p(x | z) at the
-        mean of the prior.
-      observed: boolean, broadcastable to x.
-      context: of each example.
-    """
-    start_key, key = jax.random.split(key)
-    centre = jnp.broadcast_to(self.prior_distribution().mean, (*x.shape[:-1], self.num_latents))
-    start = self._draw(start_key, centre, context)
-    module, variables = self.unbind()
-
-    def sweep(v, key):
-      return jnp.where(observed, x, module.apply(variables, key, v, context=context, method='sweep')), None
-
-    return jax.lax.scan(sweep, jnp.where(observed, x, start), jax.random.split(key, self.gibbs_steps))[0]
-
-  def sweep(self, key: Key, x: Array, *, context=None) -> Array:
-    """One draw of z from q(z | x), and of a new x from p(x | z): ``[..., D] -> [..., D]``."""
-    posterior_key, key = jax.random.split(key)
-    return self._draw(key, self.propose(posterior_key, x, 1, context=context)[0][0], context)
-
-  def _draw(self, key, z, context):
-    return self.head.sample(key, self._outputs(z, context, z.shape[:-1]))
 
 
 def objective(
@@ -291,11 +229,3 @@ def one_hidden_layer(num_latents: int = 20, num_visible: int = 784) -> VAE:
 def three_linear_layers(num_latents: int = 8, num_visible: int = 784) -> VAE:
   """Three linear layers to the code and three back, rectified between them, with sigmoid outputs."""
   return mlp(num_visible, num_latents, (512, 256), activation=nn.relu)
-
-
-def _join(x: Array, features: Array | None) -> Array:
-  """The features behind x, both repeated along the leading axes of the other."""
-  if features is None:
-    return x
-  shape = jnp.broadcast_shapes(x.shape[:-1], features.shape[:-1])
-  return jnp.concatenate([jnp.broadcast_to(part, (*shape, part.shape[-1])) for part in (x, features)], axis=-1)

@@ -2,7 +2,7 @@
 
 A name is looked for, in this order, among
 
-1. what is at hand without any file: ``digits`` and the toy sets;
+1. what is at hand without any file: ``digits``, the toy sets and the signals;
 2. the plain files in the folder of data (``files.NAMES``);
 3. the sets that tensorflow-datasets has prepared, in the folder of data or in its own default folder.
 
@@ -14,7 +14,7 @@ import inspect
 import os
 import pathlib
 
-from gm_jax.data import digits, files, tfds, toy
+from gm_jax.data import digits, files, signals, tfds, toy
 from gm_jax.data.dataset import DataError, Dataset, check
 
 ENVIRONMENT_VARIABLE = 'GM_JAX_DATA_DIR'
@@ -26,10 +26,10 @@ def load(name: str, *, data_dir: str | os.PathLike | None = None, seed: int = 0,
   Args:
     name: of the data set.
     data_dir: the folder of data; ``$GM_JAX_DATA_DIR`` if None.
-    seed: what toy sets are drawn from. Other sets are split from a fixed key and do not depend on it.
-    **options: of toy sets ``num_train``, ``num_valid``, ``num_test``, and ``size`` of ``bars_and_stripes``; of ``fsdd``
-      ``window``, the samples of an example; of sets from tensorflow-datasets ``lazy``, whether examples are read when
-      asked for (by default if they take more than 4 GiB).
+    seed: what toy sets and signals are drawn from. Other sets are split from a fixed key and do not depend on it.
+    **options: of toy sets and signals ``num_train``, ``num_valid``, ``num_test``, and ``size`` of ``bars_and_stripes``;
+      of ``fsdd`` ``window``, the samples of an example; of sets from tensorflow-datasets ``lazy``, whether examples are
+      read when asked for (by default if they take more than 4 GiB).
 
   Returns:
     A checked ``Dataset`` of NumPy arrays.
@@ -47,6 +47,9 @@ def load(name: str, *, data_dir: str | os.PathLike | None = None, seed: int = 0,
       raise DataError(f"option 'size': data set {name!r} has no such option")
     _check_options(name, options, toy.load)
     return check(toy.load(name, seed=seed, **options))
+  if name in signals.NAMES:
+    _check_options(name, options, signals.load)
+    return check(signals.load(name, seed=seed, **options))
   if folder is not None and files.has(name, folder):
     return files.load(name, folder, **options)
   stem = name.removeprefix('tfds:')
@@ -65,7 +68,7 @@ def available(data_dir: str | os.PathLike | None = None) -> list[str]:
   folder = _folder(data_dir)
   plain = [] if folder is None else files.available(folder)
   prepared = [name for name in tfds.available(folder) if name not in plain]
-  return ['digits', *toy.NAMES, *plain, *prepared]
+  return ['digits', *toy.NAMES, *signals.NAMES, *plain, *prepared]
 
 
 def _folder(data_dir) -> pathlib.Path | None:

@@ -92,7 +92,7 @@ def test_with_the_exact_posterior_every_draw_gives_the_exact_likelihood():
   terms = jax.jit(functools.partial(bind(module, 'terms'), estimator='sampled'))(params, jax.random.key(1), x)
   np.testing.assert_allclose(terms.log_likelihood - terms.divergence[..., 0], expected, atol=2e-5)
   np.testing.assert_allclose(jax.jit(iwae.bound(module, 5))(params, jax.random.key(2), x), expected, atol=2e-5)
-  assert_mean(many(lambda key: module.apply({'params': params}, key, x, method='bound'), 4000)(), expected)
+  assert_mean(many(lambda key: module.apply({'params': params}, key, x, method='bound'), 1000)(), expected)
 
 
 def test_the_bound_and_the_gap_to_the_posterior_add_up_to_the_likelihood_term_by_term():
@@ -102,7 +102,7 @@ def test_the_bound_and_the_gap_to_the_posterior_add_up_to_the_likelihood_term_by
   params['encoder']['Dense_0']['bias'] = params['encoder']['Dense_0']['bias'] + jnp.array([0.3, -0.2, 0.4, -0.5, 0.2])
   q = module.apply({'params': params}, x, method='posterior_given')
   true = module.apply({'params': linear()[1]}, x, method='posterior_given')
-  terms = many(lambda key: module.apply({'params': params}, key, x, method='terms'), 20_000)()
+  terms = many(lambda key: module.apply({'params': params}, key, x, method='terms'), 3000)()
   rest = np.asarray(x - OFFSET - q.mean @ LOADINGS.T, np.float64)
   covariance = np.asarray(q.factor @ np.swapaxes(q.factor, -1, -2), np.float64)
   spread = np.einsum('di,nij,dj->n', LOADINGS, covariance, LOADINGS)
@@ -165,7 +165,7 @@ def test_the_gradient_of_stl_is_unbiased_and_silent_at_the_exact_posterior():
     return lambda key, params: jax.value_and_grad(mean_bound)(params, key)
 
   values, gradients = zip(
-    *(many(gradient(e, terms, params, x), 4000)(params) for e in ('sampled', 'stl', 'analytic')), strict=True
+    *(many(gradient(e, terms, params, x), 1500)(params) for e in ('sampled', 'stl', 'analytic')), strict=True
   )
   np.testing.assert_allclose(values[0], values[1], rtol=1e-5)
   for other in gradients[1:]:
@@ -205,7 +205,7 @@ def test_with_learnt_priors_the_sampled_divergence_is_right_and_the_likelihood_n
           (('posterior_given', (x,)), ('prior_distribution', ())))  # fmt: skip
   log_q, log_p = (np.asarray(one, np.float64) for one in (q.log_prob(grid[:, None, None]), p.log_prob(grid[:, None])))
   expected = (np.exp(log_q) * (log_q - log_p[:, None])).sum(0) * (grid[1] - grid[0])
-  found = many(lambda key: module.apply({'params': params}, key, x, method='terms').divergence[..., 0], 8000)()
+  found = many(lambda key: module.apply({'params': params}, key, x, method='terms').divergence[..., 0], 2000)()
   assert_mean(found, expected)
 
 
@@ -239,7 +239,7 @@ def test_completion_with_the_exact_posterior_draws_from_the_exact_conditional():
   gain = joint[a] @ np.linalg.inv(joint[b])
   mean = OFFSET[~observed] + gain @ (np.asarray(x[0])[observed] - OFFSET[observed])
   covariance = joint[np.ix_(~observed, ~observed)] - gain @ joint[a].T
-  found = jax.jit(bind(module, 'complete'))(params, jax.random.key(0), jnp.tile(x[0], (8000, 1)), observed)
+  found = jax.jit(bind(module, 'complete'))(params, jax.random.key(0), jnp.tile(x[0], (3000, 1)), observed)
   assert (np.asarray(found)[:, observed] == np.asarray(x[0])[observed]).all()
   free = np.asarray(found, np.float64)[:, ~observed]
   assert_mean(free, mean)
@@ -256,7 +256,7 @@ def test_a_code_that_is_not_used_is_seen_to_be_collapsed():
   assert diagnostics.active_units(module)(params, x) == 1
   expected = np.mean(0.5 * (np.arange(20.0) ** 2 + 1e-4 - 1) - np.log(0.01))
   np.testing.assert_allclose(diagnostics.divergence_per_dimension(module)(params, x), [expected, 0], rtol=1e-5)
-  information = diagnostics.mutual_information(module)
+  information = jax.jit(diagnostics.mutual_information(module))
   np.testing.assert_allclose(information(params, jax.random.key(0), x), np.log(20), atol=1e-4)
   params['encoder']['Dense_0']['kernel'] = 0 * encoder['Dense_0']['kernel']
   np.testing.assert_allclose(information(params, jax.random.key(0), x), 0, atol=1e-4)

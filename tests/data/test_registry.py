@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gm_jax import data
-from gm_jax.data import DataError, check, toy
+from gm_jax.data import DataError, check, signals, toy
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def write_archive(folder):
 def test_the_folder_comes_from_the_argument_or_the_environment(tmp_path, monkeypatch):
   write_archive(tmp_path)
   assert data.load('debd/nltcs', data_dir=str(tmp_path)).shape == (16,)
-  assert data.available(tmp_path) == ['digits', *toy.NAMES, 'debd/nltcs']
+  assert data.available(tmp_path) == ['digits', *toy.NAMES, *signals.NAMES, 'debd/nltcs']
   monkeypatch.setenv('GM_JAX_DATA_DIR', str(tmp_path))
   assert data.load('debd/nltcs').shape == (16,)
   assert 'debd/nltcs' in data.available()
@@ -59,7 +59,7 @@ def test_a_set_that_cannot_be_had_lists_those_that_can(name, tmp_path):
       data.load(name, data_dir=folder)
     message = str(caught.value)
     assert '\n' not in message and repr(name) in message
-    for at_hand in ('digits', *toy.NAMES):
+    for at_hand in ('digits', *toy.NAMES, *signals.NAMES):
       assert at_hand in message
     assert '--data_dir' in message and 'GM_JAX_DATA_DIR' in message
   assert isinstance(caught.value, ValueError)

@@ -257,3 +257,14 @@ def test_help_shows_its_own_flags_first_and_help_for_every_flag(capsys):
     'checkpoint_every coordinator num_hosts host_index'
   )
   assert set(promised.split()) <= set(flags)
+
+
+@pytest.mark.parametrize('num_steps', [4, 90, 4800, 6150])
+def test_dispatches_of_a_run_left_to_itself_are_of_one_length_but_for_the_last(num_steps):
+  flags = cli.parse_flags(rbm.BINARY, ['rbm', f'--num_steps={num_steps}'])
+  plan = cli.make_plan(flags, 1000)
+  stops = [0]
+  while stops[-1] < num_steps:
+    stops.append(plan.next_stop(stops[-1]))
+  assert len(set(np.diff(stops)[:-1])) == 1
+  assert len([stop for stop in stops[1:] if stop % plan.eval_every == 0]) >= 4
