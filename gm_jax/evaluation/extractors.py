@@ -194,10 +194,17 @@ def train_classifier(
   answers = np.asarray(extractor.extract(test[0]).logits).argmax(1)
   accuracy = float(np.mean(answers == np.asarray(test[1])))
   notes = {
-    'num_classes': num_classes, 'num_features': num_features, 'image_shape': list(images.shape[1:]), 'accuracy': accuracy,
-    'accuracy_stderr': math.sqrt(accuracy * (1 - accuracy) / len(answers)), 'seed': seed, 'num_steps': num_steps,
-    'batch_size': batch_size, 'learning_rate': learning_rate, 'seconds': round(seconds, 1),
-  }  # fmt: skip
+    'num_classes': num_classes,
+    'num_features': num_features,
+    'image_shape': list(images.shape[1:]),
+    'accuracy': accuracy,
+    'accuracy_stderr': math.sqrt(accuracy * (1 - accuracy) / len(answers)),
+    'seed': seed,
+    'num_steps': num_steps,
+    'batch_size': batch_size,
+    'learning_rate': learning_rate,
+    'seconds': round(seconds, 1),
+  }
   return _classifier(network, state.params, notes)
 
 
