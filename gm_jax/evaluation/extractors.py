@@ -138,11 +138,27 @@ class Classifier(nn.Module):
     """Codes and logits of [N, H, W, C]; with a key half of the codes are dropped, as in training."""
     x = images - 0.5
     for size in (32, 64):
-      x = nn.relu(nn.Conv(size, (3, 3))(x))
-      x = nn.max_pool(x, (2, 2), (2, 2))
+      x = _pooled(nn.relu(nn.Dense(size)(_neighbourhood(x))))
     codes = nn.relu(nn.Dense(self.num_features)(x.reshape(len(x), -1)))
     kept = codes if key is None else codes * 2 * jax.random.bernoulli(key, 0.5, codes.shape)
     return Features(codes, nn.Dense(self.num_classes, name='logits')(kept))
+
+
+def _neighbourhood(x: Array) -> Array:
+  """Each pixel with the eight around it, [N, H, W, C] to [N, H, W, 9 C]; a dense layer then makes it a convolution.
+
+  On a CPU the gradient of XLA's own convolution is fifteen times slower than this once it stands inside of a scan.
+  """
+  height, width = x.shape[1:3]
+  padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  return jnp.concatenate([padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)], -1)
+
+
+def _pooled(x: Array) -> Array:
+  """The maxima of squares of 2 x 2 pixels."""
+  num, height, width, channels = x.shape
+  x = x[:, : height // 2 * 2, : width // 2 * 2]
+  return x.reshape(num, height // 2, 2, width // 2, 2, channels).max((2, 4))
 
 
 def train_classifier(
@@ -152,7 +168,7 @@ def train_classifier(
   num_classes: int,
   *,
   num_features: int = 128,
-  num_steps: int = 600,
+  num_steps: int = 400,
   batch_size: int = 100,
   learning_rate: float = 1e-3,
   seed: int = 0,
@@ -165,7 +181,7 @@ def train_classifier(
     test: images and labels that its accuracy is measured on.
     num_classes: K.
     num_features: of the layer before the logits.
-    num_steps: updates; 600 of 100 MNIST digits take about a minute of one core.
+    num_steps: updates; 400 of 100 MNIST digits take about a minute of one core.
     batch_size: images in an update.
     learning_rate: at its highest.
     seed: what ``key`` was made of, for the notes.

@@ -249,8 +249,8 @@ def cluster_curve(
 ) -> CurveScores:
   """The precision-recall curve over k-means cells of the union, averaged over runs of k-means.
 
-  Both sets are cut to equal numbers, since the cells lean to the larger one. Errors are by the delta method of
-  multinomial shares; nulls draw both histograms from that of the real examples.
+  Both sets are cut to equal numbers, since the cells lean to the larger one. Nulls draw both histograms from that of
+  the real examples; errors add the spread of the null to the delta method of multinomial shares, which vanishes there.
 
   Args:
     key: of k-means and of the draws of the null.
@@ -286,7 +286,8 @@ def cluster_curve(
     slopes = jax.jacobian(scores, argnums=(0, 1))(p, q)
     variance = sum(((s**2) @ h - (s @ h) ** 2) / num for s, h in zip(slopes, (p, q), strict=True))
     null = jax.vmap(lambda k: scores(draw(k[0], p), draw(k[1], p)))(jax.random.split(null_key, (num_draws, 2)))
-    return histogram_curve(p, q), scores(p, q), jnp.sqrt(variance), null.mean(0), null.std(0)
+    error = jnp.sqrt(jnp.maximum(variance, 0.0) + null.var(0))
+    return histogram_curve(p, q), scores(p, q), error, null.mean(0), null.std(0)
 
   curve, *found = jax.tree.map(lambda leaf: leaf.mean(0), jax.lax.map(run, jax.random.split(key, num_runs)))
   recall, precision = (sample_score(*(part[i] for part in found)) for i in (0, 1))
