@@ -6,19 +6,18 @@
 The peers are what the common packages do, on arrays: the root of a product of covariances by scipy (pytorch-fid,
 clean-fid), neighbourhoods by whole matrices of distances and a partition (prdc), and the mean of MMD over a hundred
 random blocks of a thousand (torch-fidelity); prdc itself where it is installed. The cases of a group run in turn,
-``ROUNDS`` times over, and the least time of each counts.
+``--rounds`` times over, and the least time of each counts.
 """
 
 import argparse
 import json
-import resource
+import os
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
-
-ROUNDS = 2
 
 
 def features(n, d, *, seed, shift=0.0, power=1.0):
@@ -157,25 +156,38 @@ GROUPS = {
 }
 
 
-def peak_mib():
-  """The most memory that this process has had resident so far, MiB."""
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+class Memory(threading.Thread):
+  """Watches the memory that is resident while it runs; ``peak`` is in MiB beyond what was there before."""
+
+  def __init__(self):
+    super().__init__(daemon=True)
+    self.before, self.peak, self.running = self.resident(), 0.0, True
+
+  def resident(self):
+    with open('/proc/self/statm') as file:
+      return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 2**20
+
+  def run(self):
+    while self.running:
+      self.peak = max(self.peak, self.resident() - self.before)
+      time.sleep(0.005)
 
 
 def run_case(group, case):
-  """Seconds of clock and of processor, memory beyond what preparing took, and the value of one case."""
+  """Seconds of processor and of clock, memory beyond that of the data, and the value of one case."""
   try:
     function = GROUPS[group][1][case]()
   except ModuleNotFoundError:
     return None
-  before = peak_mib()
   function()
-  times = []
-  for _ in range(2):
+  times, memory = [], Memory()
+  memory.start()
+  while len(times) < 2 and sum(wall for _, wall in times) < 10:
     start, processor = time.perf_counter(), time.process_time()
     value = function()
     times.append((time.process_time() - processor, time.perf_counter() - start))
-  return [*min(times), peak_mib() - before, value]
+  memory.running = False
+  return [*min(times), memory.peak, value]
 
 
 def in_own_process(*name):
@@ -186,6 +198,7 @@ def in_own_process(*name):
 def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('groups', nargs='*', choices=[[], *GROUPS], help='what to compare; all if not given')
+  parser.add_argument('--rounds', type=int, default=2, help='turns of each case (default %(default)s)')
   parser.add_argument('--case', type=json.loads, help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.case:
@@ -194,7 +207,7 @@ def main():
   for group in args.groups or GROUPS:
     title, cases = GROUPS[group]
     best = {}
-    for _ in range(ROUNDS):
+    for _ in range(args.rounds):
       for case in cases:
         found = in_own_process(group, case)
         best[case] = min(best.get(case) or found, found) if found else None

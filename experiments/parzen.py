@@ -32,7 +32,7 @@ def main() -> None:
   parser.add_argument('--data_dir', help='folder of data files; $GM_JAX_DATA_DIR if not given')
   parser.add_argument('--fake', help='samples: a folder of images, an .npy or an .npz file')
   parser.add_argument('--num', type=int, default=10_000, help='samples that bear kernels (default %(default)s)')
-  parser.add_argument('--num_centres', type=int, help='of k-means; as many as samples if not given')
+  parser.add_argument('--num_centres', type=int, help='of k-means; a fifth of the training images if not given')
   parser.add_argument('--seed', type=int, default=0, help='of everything random')
   parser.add_argument('--workdir', help='where to write; runs/parzen-<dataset> if not given')
   args = parser.parse_args()
@@ -48,8 +48,8 @@ def main() -> None:
   rows = lambda x: np.asarray(x).reshape(len(x), -1)
   train = rows(images.train)
   named = {'training images': evaluate.shuffled(train, num, args.seed)}
-  num_centres = min(args.num_centres or num, num)
-  centres = jax.jit(lambda key, x: clusters.kmeans(key, x, num_centres, num_iterations=10))
+  num_centres = min(args.num_centres or len(train) // 5, num)
+  centres = jax.jit(lambda key, x: clusters.kmeans(key, x, num_centres, num_iterations=5))
   named[f'{num_centres} k-means centres'] = np.asarray(centres(jax.random.key(args.seed), train))
   if fake is None:
     named['samples of a mixture of 30 Gaussians'] = rows(evaluate.draw_from_mixture(images, num, args.seed))
