@@ -164,10 +164,12 @@ class Memory(threading.Thread):
     self.before, self.peak, self.running = self.resident(), 0.0, True
 
   def resident(self):
+    """MiB of this process."""
     with open('/proc/self/statm') as file:
       return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 2**20
 
   def run(self):
+    """Looks every five milliseconds."""
     while self.running:
       self.peak = max(self.peak, self.resident() - self.before)
       time.sleep(0.005)

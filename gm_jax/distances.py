@@ -27,14 +27,20 @@ def smallest(values: Array, k: int) -> Array:
   if k > FEW:
     return -jax.lax.top_k(-values, k)[0]
 
-  def add_next(_, carry):
-    found, last = carry
-    num_found = jnp.sum(values <= last[..., None], -1)
-    following = jnp.min(jnp.where(values > last[..., None], values, jnp.inf), -1)
-    return jnp.where(jnp.arange(k) >= num_found[..., None], following[..., None], found), following
+  different = [jnp.min(values, -1)]
+  for _ in range(k - 1):
+    above = values > different[-1][..., None]
+    different.append(jnp.min(jnp.where(above, values, jnp.inf), -1))
+  found = jnp.stack(different, -1)
 
-  start = jnp.full((*values.shape[:-1], k), jnp.inf, values.dtype), jnp.full(values.shape[:-1], -jnp.inf, values.dtype)
-  return jax.lax.fori_loop(0, k, add_next, start)[0]
+  def with_ties(found):
+    """Value t has the ranks from the number of smaller values on."""
+    smaller = jnp.stack([jnp.sum(values < value[..., None], -1) for value in different], -1)
+    last = jnp.sum(smaller[..., None, :] <= jnp.arange(k)[:, None], -1) - 1
+    return jnp.take_along_axis(found, last, -1)
+
+  none_tied = jnp.all(jnp.sum(values <= different[-1][..., None], -1) == k)
+  return jax.lax.cond(none_tied, lambda found: found, with_ties, found)
 
 
 def nearest(queries: Array, points: Array, *, block_size: int = BLOCK_SIZE) -> tuple[Array, Array]:

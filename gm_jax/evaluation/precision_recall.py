@@ -145,6 +145,11 @@ def _squared(query: Array, point: Array) -> Array:
   return jnp.where(squared <= unit * (jnp.sum(query**2, 1)[:, None] + jnp.sum(point**2, 1)), 0.0, squared)
 
 
+def _index_of(squared: Array, least: Array, index: Array, axis: int) -> Array:
+  """The index of the least value along an axis; on a CPU much faster than ``argmin``, which compares pairs."""
+  return jnp.min(jnp.where(squared == least, index, jnp.iinfo(index.dtype).max), axis)
+
+
 def _within(x: Array, ks: Sequence[int], block_size: int) -> _Own:
   """Distances within one set."""
   n, largest = len(x), max(ks)
@@ -157,7 +162,7 @@ def _within(x: Array, ks: Sequence[int], block_size: int) -> _Own:
     radii = ranked[:, chosen]
     reach = jnp.where(index[:, None] >= 0, radii, -1.0)  # what only fills the block has no neighbours
     balls = balls + jnp.stack([jnp.sum(squared <= reach[:, i, None], 0) for i in range(len(ks))], 1)
-    return balls, (radii, ranked[:, 0], jnp.argmin(squared, 1))
+    return balls, (radii, ranked[:, 0], _index_of(squared, ranked[:, :1], jnp.arange(n), 1))
 
   blocks = split((x, jnp.arange(n)), block_size, (0.0, -1))
   balls, (radii, first, index) = jax.lax.scan(block, jnp.zeros((n, len(ks)), int), blocks)
@@ -186,8 +191,8 @@ def _across(real: Array, fake: Array, real_radii: Array, fake_radii: Array, bloc
     inside = inside + jnp.stack([jnp.sum(one, 0) for one in held], 1)
     covered = jnp.stack([jnp.sum(one, 1) for one in held], 1)
     recalled = jnp.stack([jnp.any(squared <= fake_radii[:, i], 1) for i in range(num_ks)], 1)
-    least, place = jnp.min(squared, 0), jnp.argmin(squared, 0)
-    index = jnp.where(least < closest, row_index[place], index)
+    least = jnp.min(squared, 0)
+    index = jnp.where(least < closest, _index_of(squared, least, row_index[:, None], 0), index)
     ratio = jnp.stack([jnp.max(compact[:, i, None] / squared, 0) for i in range(num_ks)], 1)
     carry = inside, jnp.minimum(closest, least), index, jnp.fmax(realism, ratio)
     return carry, (covered, recalled, jnp.min(squared, 1))

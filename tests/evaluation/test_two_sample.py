@@ -80,14 +80,14 @@ def test_sliced_wasserstein_of_a_shift():
 
 
 def test_a_classifier_tells_what_differs_and_nothing_else():
-  test = jax.jit(
-    lambda key, x, y: two_sample.classifier_test(key, x, y, hidden_sizes=(8,), num_steps=150, batch_size=32)
-  )
+  options = {'hidden_sizes': (8,), 'num_steps': 200, 'batch_size': 32, 'learning_rate': 0.02}
+  test = jax.jit(lambda key, x, y: two_sample.classifier_test(key, x, y, **options))
   x = draws(12, 600, 2)
   x = x[np.argsort(x[:, 0])]  # sorted examples must not be halved as they are
   same, other = test(jax.random.key(0), x, draws(13, 600, 2)), test(jax.random.key(0), x, draws(14, 500, 2, shift=2.0))
   assert abs(same.value - 0.5) < 3 * same.null_stderr
-  assert float(other.value) > 0.9 and float(same.null_stderr) == pytest.approx(0.5 / np.sqrt(600))
+  assert float(other.value) > stats.norm.cdf(2**0.5) - 3 * float(other.stderr)  # the best that any classifier can do
+  assert float(same.null_stderr) == pytest.approx(0.5 / np.sqrt(600))
 
 
 def test_median_distance():
