@@ -94,12 +94,16 @@ def neighbourhoods(
   centre = real.mean(0)
   real, fake = real - centre, fake - centre
   own_real, own_fake = (_within(x, ks, block_size) for x in (real, fake))
-  inside, covered, recalled, from_real, nearest_index, from_fake, realism = _across(
+  inside, recalled, from_real, nearest_index, from_fake, realism = _across(
     real, fake, own_real.radii, own_fake.radii, block_size
   )
   k = jnp.asarray(ks, real.dtype)
 
-  precision, recall, coverage = jnp.mean(inside > 0, 0), jnp.mean(recalled, 0), jnp.mean(covered > 0, 0)
+  precision, recall, coverage = (
+    jnp.mean(inside > 0, 0),
+    jnp.mean(recalled, 0),
+    jnp.mean(from_fake[:, None] <= own_real.radii, 0),
+  )
   fresh = jnp.mean(own_real.balls > 0, 0)
   fresh_error = proportion(fresh, n, m)
   unknown = jnp.full_like(fresh, jnp.nan)
@@ -174,9 +178,9 @@ def _across(real: Array, fake: Array, real_radii: Array, fake_radii: Array, bloc
   """Distances between the sets.
 
   Returns:
-    Balls that hold each sample [M, K], samples in the ball of each real example [N, K], whether it lies in a ball of
-    a sample [N, K]; squared distance of each sample to its nearest real example [M] and the index of that [M], of each
-    real example to its nearest sample [N]; realism [M, K].
+    Balls that hold each sample [M, K], whether a real example lies in a ball of a sample [N, K]; squared distance of
+    each sample to its nearest real example [M] and the index of that [M], of each real example to its nearest sample
+    [N]; realism [M, K].
   """
   n, m = len(real), len(fake)
   num_ks = real_radii.shape[1]
@@ -189,21 +193,20 @@ def _across(real: Array, fake: Array, real_radii: Array, fake_radii: Array, bloc
     squared = jnp.where(row_index[:, None] >= 0, _squared(rows, fake), jnp.inf)
     held = [squared <= radii[:, i, None] for i in range(num_ks)]
     inside = inside + jnp.stack([jnp.sum(one, 0) for one in held], 1)
-    covered = jnp.stack([jnp.sum(one, 1) for one in held], 1)
     recalled = jnp.stack([jnp.any(squared <= fake_radii[:, i], 1) for i in range(num_ks)], 1)
     least = jnp.min(squared, 0)
     index = jnp.where(least < closest, _index_of(squared, least, row_index[:, None], 0), index)
     ratio = jnp.stack([jnp.max(compact[:, i, None] / squared, 0) for i in range(num_ks)], 1)
     carry = inside, jnp.minimum(closest, least), index, jnp.fmax(realism, ratio)
-    return carry, (covered, recalled, jnp.min(squared, 1))
+    return carry, (recalled, jnp.min(squared, 1))
 
   start = (
     jnp.zeros((m, num_ks), int), jnp.full(m, jnp.inf, real.dtype), jnp.zeros(m, int), jnp.zeros((m, num_ks), real.dtype)
   )  # fmt: skip
   blocks = split((real, real_radii, compact, jnp.arange(n)), block_size, (0.0, -1.0, 0.0, -1))
-  (inside, closest, index, realism), (covered, recalled, from_fake) = jax.lax.scan(block, start, blocks)
+  (inside, closest, index, realism), (recalled, from_fake) = jax.lax.scan(block, start, blocks)
   rows = lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n]
-  return inside, rows(covered), rows(recalled), closest, index, rows(from_fake), jnp.sqrt(realism)
+  return inside, rows(recalled), closest, index, rows(from_fake), jnp.sqrt(realism)
 
 
 class Curve(NamedTuple):

@@ -37,18 +37,29 @@ def test_arrays_are_scored(tmp_path):
   assert (tmp_path / 'out' / 'precision_recall.png').exists() and (tmp_path / 'out' / 'samples.png').exists()
 
 
+@pytest.mark.slow
 def test_the_model_of_a_run_folder_is_scored(tmp_path):
   cli.run(pca.BINARY, ['pca', f'--workdir={tmp_path}/run', '--num_components=10', '--num_epochs=1'])
-  found = run(
-    tmp_path / 'out',
-    f'--run={tmp_path}/run',
-    '--extractor=pixels',
-    '--metrics=memorisation,inception_score',
-    '--num=50',
-  )
+  found = run(tmp_path / 'out', f'--run={tmp_path}/run', '--extractor=pixels', '--metrics=memorisation,inception_score')
   assert set(found['scores']) == {'copies', 'copying_test'} and found['real'] == 'digits'
   assert found['scores']['copying_test']['value'] > 0  # probabilistic PCA blurs, and does not copy
   assert (tmp_path / 'out' / 'nearest.png').exists()
+
+
+def test_a_run_folder_says_which_data_its_model_saw(tmp_path, monkeypatch):
+  (tmp_path / 'settings.flags').write_text('# python -m experiments.rbm\n--dataset=digits\n--binarise=threshold\n')
+  drawn = np.random.default_rng(0).integers(0, 2, (30, 64)).astype(np.float32)
+  asked = []
+
+  def sample(binary, argv):
+    asked.append((binary.name, argv))
+    np.savez(tmp_path / 'samples.npz', samples=drawn)
+
+  monkeypatch.setattr(cli, 'run', sample)
+  dataset, samples = evaluate.draw_from_run(str(tmp_path), 30, None)
+  assert asked[0][0] == 'rbm' and {'--mode=sample', '--num_samples=30', f'--workdir={tmp_path}'} <= set(asked[0][1])
+  assert dataset.kind == 'binary' and evaluate.real_of_dataset(dataset).test.max() == 1
+  np.testing.assert_array_equal(samples, drawn.reshape(30, 8, 8, 1))
 
 
 @pytest.mark.parametrize(
