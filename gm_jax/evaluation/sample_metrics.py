@@ -91,6 +91,7 @@ METRICS = {
   ),
   'authenticity': Metric(_authenticity, needs_train=True),
   'memorisation': Metric(_memorisation, needs_train=True),
+  # The bandwidth is chosen by training images, which flatters copies of them; experiments/parzen.py has the protocol.
   'parzen': Metric(
     _single('parzen', lambda key, s: parzen.parzen(s.fake.codes, s.train.codes, s.test.codes).log_prob),
     needs_train=True,
