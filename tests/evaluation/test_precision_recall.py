@@ -93,11 +93,6 @@ def test_coverage_of_a_perfect_sampler_in_closed_form():
   assert precision_recall.perfect_coverage(5, 3, 1) == pytest.approx(3 / 7)  # the nearest of 7 is one of 3
 
 
-def test_collapse_is_precise_and_recalls_nothing():
-  found = score(3 * draws(6, 200, 16), 0.1 * draws(7, 200, 16))
-  assert found.precision.value[1] > 0.8 and found.recall.value[1] < 0.3
-
-
 def test_memory_is_bounded():
   x = jax.ShapeDtypeStruct((20_000, 16), np.float32)
   memory = jax.jit(precision_recall.neighbourhoods).lower(x, x).compile().memory_analysis()

@@ -79,6 +79,7 @@ def test_sliced_wasserstein_of_a_shift():
   assert shifted.value - shifted.null > 10 * shifted.null_stderr
 
 
+@pytest.mark.slow
 def test_a_classifier_tells_what_differs_and_nothing_else():
   options = {'hidden_sizes': (8,), 'num_steps': 200, 'batch_size': 32, 'learning_rate': 0.02}
   test = jax.jit(lambda key, x, y: two_sample.classifier_test(key, x, y, **options))

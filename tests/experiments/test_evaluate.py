@@ -142,6 +142,7 @@ def test_corruptions_do_what_they_say():
   assert np.std(made['noise'] - source.images) > 0.05
 
 
+@pytest.mark.slow
 def test_the_bench_of_failures_sees_copies_and_nothing_else_in_the_memorisation_scores():
   found = failures.compare(digits(), extractors.pixels(), ['memorisation'], num=100, num_repeats=1, seed=0)
   assert found['copies']['copy training'] > 10 and found['copies']['repeat training'] > 10
