@@ -28,7 +28,7 @@ import optax
 from gm_jax.base import Array, Key
 from gm_jax.density.kernel import KernelDensity, leave_one_out, log_prob
 from gm_jax.density.kernel_shapes import UNBOUNDED
-from gm_jax.density.pairwise import BLOCK_SIZE, check_positive
+from gm_jax.distances import BLOCK_SIZE, check_positive
 
 
 def select_bandwidth(

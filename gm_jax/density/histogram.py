@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 
 from gm_jax.base import Array, Key, Model, refuse_context
-from gm_jax.density.pairwise import check_points, check_positive, check_queries
+from gm_jax.distances import check_points, check_positive, check_queries
 
 MOST_CELLS = 2**26
 

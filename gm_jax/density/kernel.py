@@ -42,7 +42,7 @@ import jax.numpy as jnp
 from gm_jax.base import Array, Key, Model, refuse_context
 from gm_jax.density.gaussian import floored_cholesky
 from gm_jax.density.kernel_shapes import KERNELS, Kernel, log_normaliser, log_profile, log_variance, sample_kernel
-from gm_jax.density.pairwise import BLOCK_SIZE, check_points, check_positive, check_queries, split, squared_distance
+from gm_jax.distances import BLOCK_SIZE, check_points, check_positive, check_queries, split, squared_distance
 
 
 class KernelDensity(NamedTuple):

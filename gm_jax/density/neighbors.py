@@ -37,7 +37,7 @@ import jax
 import jax.numpy as jnp
 
 from gm_jax.base import Array, Model, refuse_context
-from gm_jax.density.pairwise import BLOCK_SIZE, check_points, check_queries, split, squared_distance
+from gm_jax.distances import BLOCK_SIZE, check_points, check_queries, smallest, split, squared_distance
 
 
 @jax.tree_util.register_static
@@ -110,7 +110,7 @@ def distances(estimator: NearestNeighbors, x: Array, *, block_size: int = BLOCK_
     def add_points(nearest, block):
       point, penalty = block  # the penalty is infinite for what only fills the block
       squared = jnp.concatenate([nearest, squared_distance(query, point) + penalty], 1)
-      return -jax.lax.top_k(-squared, k)[0], None
+      return smallest(squared, k), None
 
     start = jnp.full((len(query), k), jnp.inf, query.dtype)
     return jax.lax.scan(add_points, start, point_blocks)[0]

@@ -1,4 +1,4 @@
-"""Distances between queries and points, in tiles of bounded memory; shared by the kernel and neighbour estimators."""
+"""Distances between queries and points, in tiles of bounded memory; for estimators and for scores of samples."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ from gm_jax.base import Array
 
 BLOCK_SIZE = 1024  # rows of a tile on either side: 4 MiB of float32
 DIRECT = 8  # up to this many features distances are summed feature by feature
+FEW = 16  # up to this many smallest values are found by repeated minima, which on a CPU is far faster than a sort
 
 
 def squared_distance(query: Array, point: Array) -> Array:
@@ -19,6 +20,47 @@ def squared_distance(query: Array, point: Array) -> Array:
     return sum((query[:, d, None] - point[:, d]) ** 2 for d in range(query.shape[1]))
   product = jnp.matmul(query, point.T, precision=jax.lax.Precision.HIGHEST)
   return jnp.maximum(jnp.sum(query**2, 1)[:, None] + jnp.sum(point**2, 1) - 2 * product, 0.0)
+
+
+def smallest(values: Array, k: int) -> Array:
+  """The k smallest values of each row in rising order, [..., N] to [..., k]; equal values count one by one."""
+  if k > FEW:
+    return -jax.lax.top_k(-values, k)[0]
+
+  different = [jnp.min(values, -1)]
+  for _ in range(k - 1):
+    above = values > different[-1][..., None]
+    different.append(jnp.min(jnp.where(above, values, jnp.inf), -1))
+  found = jnp.stack(different, -1)
+
+  def with_ties(found):
+    """Value t has the ranks from the number of smaller values on."""
+    smaller = jnp.stack([jnp.sum(values < value[..., None], -1) for value in different], -1)
+    last = jnp.sum(smaller[..., None, :] <= jnp.arange(k)[:, None], -1) - 1
+    return jnp.take_along_axis(found, last, -1)
+
+  none_tied = jnp.all(jnp.sum(values <= different[-1][..., None], -1) == k)
+  return jax.lax.cond(none_tied, lambda found: found, with_ties, found)
+
+
+def nearest(queries: Array, points: Array, *, block_size: int = BLOCK_SIZE) -> tuple[Array, Array]:
+  """The nearest point of each query, and the squared distance to it.
+
+  Args:
+    queries: [Q, D].
+    points: [P, D].
+    block_size: queries in a tile; memory is that times P.
+
+  Returns:
+    Indices [Q], the first of equals, and squared distances [Q], which are exact to rounding: a copy is at 0.
+  """
+  points = check_points(points)
+  queries = check_queries(queries, points)
+  centre = points.mean(0)
+  centred = points - centre
+  (blocks,) = split((queries - centre,), block_size, (0.0,))
+  index = jax.lax.map(lambda block: jnp.argmin(squared_distance(block, centred), 1), blocks).reshape(-1)[: len(queries)]
+  return index, jnp.sum((queries - points[index]) ** 2, -1)
 
 
 def split(arrays: tuple[Array, ...], block_size: int, fills: tuple[float, ...]) -> tuple[Array, ...]:
