@@ -10,14 +10,13 @@ import numpy as np
 import optax
 from absl import flags as absl_flags
 
-from experiments import cli
+from experiments import cli, vectors
 from gm_jax import data as datasets
 from gm_jax.autoencoders import annealing, diagnostics, iwae, latents
 from gm_jax.base import Batch, bind
-from gm_jax.data import transforms
 from gm_jax.evaluation import latent_plots, likelihood, plots
 from gm_jax.likelihoods import Bernoulli, Categorical, DiscretisedLogistic, Gaussian, Head
-from gm_jax.training import loop, rules
+from gm_jax.training import rules
 
 LIKELIHOODS = ('auto', 'bernoulli', 'gaussian', 'logistic', 'categorical')
 BINARISE = ('threshold', 'static', 'stochastic')
@@ -127,18 +126,12 @@ def prepare(likelihood_name: str, flags: absl_flags.FlagValues, dataset: dataset
 
   With --binarise=stochastic the training set is drawn anew at every step; valid and test are drawn once.
   """
-  grey, transform = dataset.kind == 'grey', loop.as_float
-  splits = [split.x for split in (dataset.train, dataset.valid, dataset.test)]
-  if likelihood_name == 'gaussian' and grey:
-    splits = [transforms.dequantise(jax.random.key(i), x, dataset.levels)[0] for i, x in enumerate(splits)]
-  if likelihood_name == 'bernoulli' and grey:
-    anew = flags.binarise == 'stochastic'
-    binary = transforms.binarise(dataset, 'static' if anew else flags.binarise, jax.random.key(0))
-    splits = [splits[0] if anew else binary.train.x, binary.valid.x, binary.test.x]
-    if anew:
-      transform = lambda key, x: transforms.stochastic_binarise(key, x, dataset.levels)
+  if likelihood_name == 'gaussian':
+    splits = vectors.dequantised(dataset)
+  else:
+    splits = vectors.binary(dataset, flags.binarise if likelihood_name == 'bernoulli' else 'none')
   top = dataset.levels - 1.0 if likelihood_name in ('logistic', 'categorical') else 1.0
-  return Data(*(np.asarray(x).reshape(len(x), -1) for x in splits), transform, top)
+  return Data(*splits, top)
 
 
 def learning_rate(flags: absl_flags.FlagValues, num_steps: int) -> optax.Schedule:
