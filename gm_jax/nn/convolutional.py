@@ -1,10 +1,14 @@
-"""Convolutional encoders and decoders of images that come and go as vectors, ``[..., H * W * C]``."""
+"""Convolutional encoders and decoders of images that come and go as vectors, ``[..., H * W * C]``.
+
+Behind them two layers on images ``[B, H, W, C]``: 4 x 4 convolutions that halve or double height and width.
+"""
 
 import math
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 
 from gm_jax.base import Array
 
@@ -75,3 +79,72 @@ class ConvolutionalDecoder(nn.Module):
       x = nn.Conv(size, (self.kernel_size,) * 2)(x)
       x = self.activation(x) if (rows, columns) != (height, width) else x
     return x.reshape(*batch, -1)
+
+
+class TransposedConvolution(nn.Module):
+  """A fractionally strided convolution, 4 x 4 with stride 2: ``[B, H, W, C] -> [B, 2 H, 2 W, features]``.
+
+  Each pixel adds its kernel, 4 x 4, to the output around twice its place; what falls over the edge is cut off. That is
+  one matrix product for all kernels and one sum of overlapping patches, and on a CPU several times faster than
+  ``lax.conv_transpose``.
+
+  Attributes:
+    features: channels of the output.
+    use_bias: whether a bias is added.
+    kernel_init: of the kernel ``[4, 4, C, features]``.
+  """
+
+  features: int
+  use_bias: bool = True
+  kernel_init: Callable = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """The larger images."""
+    batch, height, width, channels = x.shape
+    kernel = self.param('kernel', self.kernel_init, (4, 4, channels, self.features))
+    y = x.reshape(-1, channels) @ kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
+    y = y.reshape(batch, height, width, 4, 4, self.features)
+    y = _overlap(_overlap(y, 1).reshape(batch, 2 * height, width, 4, self.features), 2)
+    y = y.reshape(batch, 2 * height, 2 * width, self.features)
+    return y + self.param('bias', nn.initializers.zeros, (self.features,)) if self.use_bias else y
+
+
+def _overlap(y: Array, axis: int) -> Array:
+  """Sums the four taps of each place along an axis; the taps are axis 3, and the two places of the output axis + 1.
+
+  out[2 j] = y[j, 1] + y[j - 1, 3] and out[2 j + 1] = y[j, 2] + y[j + 1, 0].
+  """
+  size, tap = y.shape[axis], lambda index: lax.index_in_dim(y, index, 3, keepdims=False)
+
+  def shift(leaf, by):
+    margin = [(by, 1 - by) if d == axis else (0, 0) for d in range(leaf.ndim)]
+    return lax.slice_in_dim(jnp.pad(leaf, margin), 1 - by, 1 - by + size, axis=axis)
+
+  return jnp.stack([tap(1) + shift(tap(3), 1), tap(2) + shift(tap(0), 0)], axis + 1)
+
+
+class HalvingConvolution(nn.Module):
+  """A convolution, 4 x 4 with stride 2: ``[B, H, W, C] -> [B, H / 2, W / 2, features]``, H and W even.
+
+  Attributes:
+    features: channels of the output.
+    use_bias: whether a bias is added.
+    kernel_init: of the kernel ``[4, 4, C, features]``.
+  """
+
+  features: int
+  use_bias: bool = True
+  kernel_init: Callable = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """The smaller images."""
+    kernel = self.param('kernel', self.kernel_init, (4, 4, x.shape[-1], self.features))
+    y = halve(x, kernel)
+    return y + self.param('bias', nn.initializers.zeros, (self.features,)) if self.use_bias else y
+
+
+def halve(x: Array, kernel: Array) -> Array:
+  """The convolution with a kernel ``[4, 4, C, features]`` at every second place."""
+  return lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
