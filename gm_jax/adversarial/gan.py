@@ -251,20 +251,22 @@ class GAN(nn.Module):
     return self.generate(self.latents(key, num), context=context)
 
 
+def bind_players(module: GAN, method: str) -> Callable:
+  """A method of the module as a pure function of ``Players``, or of ``Variables`` of them, and its arguments."""
+  function = bind(module, method)
+
+  def adapted(params, *args, **kwargs):
+    players, stats, _ = as_variables(params)
+    return function(Variables(players._asdict(), _collections(stats)), *args, **kwargs)
+
+  adapted.__doc__ = function.__doc__
+  return adapted
+
+
 def as_model(module: GAN) -> Model:
   """The module as a ``Model`` that samples and decodes; its parameters are ``Players``."""
-
-  def capability(method):
-    function = bind(module, method)
-
-    def adapted(params, *args, **kwargs):
-      players, stats, _ = as_variables(params)
-      return function(Variables(players._asdict(), _collections(stats)), *args, **kwargs)
-
-    adapted.__doc__ = function.__doc__
-    return adapted
-
-  return Model(init=_initial(module, remember=False), sample=capability('sample'), decode=capability('decode'))
+  capabilities = {name: bind_players(module, name) for name in ('sample', 'decode')}
+  return Model(init=_initial(module, remember=False), **capabilities)
 
 
 def objective(

@@ -24,7 +24,8 @@ Example, the gap between the points 0 and 3 is 3 + 9 / 20:
   >>> from gm_jax.adversarial import gan
   >>> from gm_jax.base import Batch
   >>> from gm_jax.training.rules import adversarial
-  >>> module = gan.GAN(gan.MLPGenerator((), (1,), kernel_init=nn.initializers.zeros), gan.MLPCritic((16,), output_bias=False), num_latents=1)
+  >>> module = gan.GAN(gan.MLPGenerator((), (1,), kernel_init=nn.initializers.zeros), gan.MLPCritic((16,),
+  output_bias=False), num_latents=1)
   >>> losses = gan.objective(module, WASSERSTEIN, penalty=gradient_penalty(10.0))
   >>> algorithm = adversarial(*losses, optax.sgd(0.0), optax.adam(0.01))
   >>> x = jnp.full((64, 1), 3.0)
