@@ -46,7 +46,7 @@ class Experiment(NamedTuple):
   transform: loop.Transform = loop.as_float
   best_metric: str | None = None  # of ``evaluate``, the larger the better; without one the last state is reported
   published: Sequence[tuple[str, float, str]] = ()  # (name, number, source) of others, for the report
-  # Kept at each evaluation as snapshots/<step>.npy, of the last replica, so that ``draw`` can show how learning went.
+  # Kept at each evaluation as snapshots/<step>.npy, of the first replica, so that ``draw`` can show how learning went.
   snapshot: Callable[[TrainState], np.ndarray] | None = None
 
 
@@ -213,9 +213,12 @@ def _evaluation(experiment: Experiment, workdir: pathlib.Path | None) -> Callabl
     return experiment.evaluate
   folder = workdir / 'snapshots'
   folder.mkdir(exist_ok=True)
+  kept = set()
 
   def evaluate(step, state):
-    np.save(folder / f'{step:09d}.npy', np.asarray(experiment.snapshot(state)))
+    if step not in kept:  # the other replicas follow the first one
+      np.save(folder / f'{step:09d}.npy', np.asarray(experiment.snapshot(state)))
+      kept.add(step)
     return experiment.evaluate(step, state)
 
   return evaluate

@@ -295,7 +295,8 @@ def objective(
   Raises:
     ValueError: if a penalty of single examples is asked of a critic that judges them together.
   """
-  if penalty and getattr(module.critic, 'couples_examples', False):
+  couples_examples = getattr(module.critic, 'couples_examples', False)
+  if penalty and couples_examples:
     raise ValueError(
       'penalty is a function of the gradient at single examples, but this critic judges an example by its batch: '
       'leave out its batch normalisation and minibatch discrimination'
@@ -314,6 +315,17 @@ def objective(
   def draw(key, num):
     return module.apply({}, key, num, method='latents')
 
+  def judge(players, stats, real, fake, context):
+    """The critic's scores of data and of samples, and the collections after them."""
+    if couples_examples:
+      (real_scores, _), stats = play(players, stats, 'criticise', real, context=context)
+      (fake_scores, _), stats = play(players, stats, 'criticise', fake, context=context)
+      return real_scores, fake_scores, stats
+    # Where each example is judged by itself both batches can go together, in half as many products.
+    context = None if context is None else jnp.concatenate([context, context])
+    (scores, _), stats = play(players, stats, 'criticise', jnp.concatenate([real, fake]), context=context)
+    return *jnp.split(scores, 2), stats
+
   def with_history(value, player, players, collections, state):
     """The loss with the distance from the history of the player, and all statistics."""
     if not history_weight:
@@ -328,8 +340,7 @@ def objective(
     z = draw(latent_key, len(batch.x))
     fake, _ = play(players, state.stats, 'generate', z, context=batch.context)
     real, fake = blur(real_key, batch.x, state), blur(fake_key, fake, state)
-    (real_scores, _), collections = play(players, state.stats, 'criticise', real, context=batch.context)
-    (fake_scores, _), collections = play(players, collections, 'criticise', fake, context=batch.context)
+    real_scores, fake_scores, collections = judge(players, state.stats, real, fake, batch.context)
     value = jnp.mean(game.real(real_scores)) + jnp.mean(game.fake(fake_scores))
     if penalty:
       score = lambda x: play(players, state.stats, 'criticise', x, context=batch.context, train=False)[0][0]

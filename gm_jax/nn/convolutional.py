@@ -103,25 +103,17 @@ class TransposedConvolution(nn.Module):
     """The larger images."""
     batch, height, width, channels = x.shape
     kernel = self.param('kernel', self.kernel_init, (4, 4, channels, self.features))
-    y = x.reshape(-1, channels) @ kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
-    y = y.reshape(batch, height, width, 4, 4, self.features)
-    y = _overlap(_overlap(y, 1).reshape(batch, 2 * height, width, 4, self.features), 2)
-    y = y.reshape(batch, 2 * height, 2 * width, self.features)
+    # Tap 2 i + p of a pixel j falls on place 2 (j + i) + p, in cell j + i of the two places that share one cell.
+    taps = kernel.reshape(2, 2, 2, 2, channels, self.features).transpose(4, 0, 2, 1, 3, 5)
+    y = x.reshape(-1, channels) @ taps.reshape(channels, -1)
+    y = y.reshape(batch, height, width, 2, 2, 2, 2, self.features)
+    cells = 0
+    for i in range(2):
+      for j in range(2):
+        one = y[:, :, :, i, j].transpose(0, 1, 3, 2, 4, 5)
+        cells += jnp.pad(one, ((0, 0), (i, 1 - i), (0, 0), (j, 1 - j), (0, 0), (0, 0)))
+    y = cells.reshape(batch, 2 * height + 2, 2 * width + 2, self.features)[:, 1:-1, 1:-1]
     return y + self.param('bias', nn.initializers.zeros, (self.features,)) if self.use_bias else y
-
-
-def _overlap(y: Array, axis: int) -> Array:
-  """Sums the four taps of each place along an axis; the taps are axis 3, and the two places of the output axis + 1.
-
-  out[2 j] = y[j, 1] + y[j - 1, 3] and out[2 j + 1] = y[j, 2] + y[j + 1, 0].
-  """
-  size, tap = y.shape[axis], lambda index: lax.index_in_dim(y, index, 3, keepdims=False)
-
-  def shift(leaf, by):
-    margin = [(by, 1 - by) if d == axis else (0, 0) for d in range(leaf.ndim)]
-    return lax.slice_in_dim(jnp.pad(leaf, margin), 1 - by, 1 - by + size, axis=axis)
-
-  return jnp.stack([tap(1) + shift(tap(3), 1), tap(2) + shift(tap(0), 0)], axis + 1)
 
 
 class HalvingConvolution(nn.Module):
@@ -147,4 +139,14 @@ class HalvingConvolution(nn.Module):
 
 def halve(x: Array, kernel: Array) -> Array:
   """The convolution with a kernel ``[4, 4, C, features]`` at every second place."""
-  return lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  *_, channels, features = kernel.shape
+  if channels > 4:
+    return lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  # Of few channels the patches are cheap to copy, and one matrix product is four times faster than XLA's gradients.
+  batch, height, width = x.shape[0], x.shape[1] // 2, x.shape[2] // 2
+  cells = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(batch, height + 1, 2, width + 1, 2, channels)
+  cells = cells.transpose(0, 1, 3, 2, 4, 5)
+  corners = [cells[:, i : i + height, j : j + width] for i in range(2) for j in range(2)]
+  patches = jnp.stack(corners, axis=3).reshape(-1, 16 * channels)
+  taps = kernel.reshape(2, 2, 2, 2, channels, features).transpose(0, 2, 1, 3, 4, 5)
+  return (patches @ taps.reshape(-1, features)).reshape(batch, height, width, features)
