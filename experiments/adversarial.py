@@ -88,6 +88,11 @@ def to_players(dataset: datasets.Dataset, x):
   return transforms.to_float(x) if dataset.kind == 'real' else 2 * transforms.to_unit(x, dataset.levels) - 1
 
 
+def to_intensity(dataset: datasets.Dataset, x):
+  """Samples as they are, or pixels from 0 to 1."""
+  return x if dataset.kind == 'real' else (x + 1) / 2
+
+
 def numbers(flags: absl_flags.FlagValues, name: str) -> tuple[int, ...]:
   """A list flag as whole numbers.
 
@@ -214,8 +219,8 @@ class Judge(NamedTuple):
         'valid/critic_accuracy': ((real_scores > 0).mean() + (fake_scores < 0).mean()) / 2,
       }
       if exact is not None:
-        estimate = kernel.fit(self._sample(raw, third, 2 * NUM_SAMPLES))
-        estimate = estimate._replace(bandwidth=estimate.bandwidth * 0 + self._bandwidth())
+        width = jnp.full(self.dataset.shape, self._bandwidth())
+        estimate = kernel.fit(self._sample(raw, third, 2 * NUM_SAMPLES), width)
         best = lambda x: theory.optimal_score(exact(x), kernel.log_prob(estimate, x))
         gap = theory.optimality_gap(real_scores, fake_scores, best(held_out), best(fake))
         found['valid/optimality_gap'] = gap
@@ -280,9 +285,7 @@ def build(
     evaluate=evaluate,
     score=score,
     draw=lambda key, state, folder: draw(judge, key, state, folder),
-    sample=lambda key, state, num: (judge.sample(state.variables, key, num) + (dataset.kind != 'real')) / (
-      1 + (dataset.kind != 'real')
-    ),
+    sample=lambda key, state, num: to_intensity(dataset, judge.sample(state.variables, key, num)),
     snapshot=lambda state: fixed(state.variables),
     published=published,
   )  # fmt: skip
