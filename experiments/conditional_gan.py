@@ -4,8 +4,8 @@ The report says how often a sample is of the class that was asked for, by the cl
 how often that judge is right about test examples.
 
   python -m experiments.conditional_gan                                   the embedded digits
-  python -m experiments.conditional_gan --condition=joined --architecture=mlp --normalisation=none --critic_normalisation=none
-"""  # noqa: E501
+  python -m experiments.conditional_gan --condition=joined --game=non_saturating
+"""
 
 from absl import flags as absl_flags
 

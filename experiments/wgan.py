@@ -1,13 +1,12 @@
 """Wasserstein GAN: clipped weights, gradient penalty, or spectral normalisation.
 
-The critic's gap between data and samples, which estimates a Wasserstein distance, is train/real_score -
-train/fake_score in the curves.
+The critic's gap between data and samples, which estimates a Wasserstein distance, is the difference of
+real score and fake score in the curves.
 
   python -m experiments.wgan                                              the embedded digits, gradient penalty
   python -m experiments.wgan --constraint=clipping --learning_rate=0.0002
-  python -m experiments.wgan --dataset=gaussians25 --architecture=mlp --num_latents=2 --generator_sizes=128,128
-  --critic_sizes=128,128
-"""  # noqa: E501
+  python -m experiments.wgan --dataset=gaussians25 --architecture=mlp --num_latents=2
+"""
 
 from absl import flags as absl_flags
 

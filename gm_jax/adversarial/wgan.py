@@ -24,8 +24,8 @@ Example, the gap between the points 0 and 3 is 3 + 9 / 20:
   >>> from gm_jax.adversarial import gan
   >>> from gm_jax.base import Batch
   >>> from gm_jax.training.rules import adversarial
-  >>> module = gan.GAN(gan.MLPGenerator((), (1,), kernel_init=nn.initializers.zeros), gan.MLPCritic((16,),
-  output_bias=False), num_latents=1)
+  >>> zero = gan.MLPGenerator((), (1,), kernel_init=nn.initializers.zeros)
+  >>> module = gan.GAN(zero, gan.MLPCritic((16,), output_bias=False), num_latents=1)
   >>> losses = gan.objective(module, WASSERSTEIN, penalty=gradient_penalty(10.0))
   >>> algorithm = adversarial(*losses, optax.sgd(0.0), optax.adam(0.01))
   >>> x = jnp.full((64, 1), 3.0)
@@ -46,7 +46,7 @@ import optax
 
 from gm_jax.adversarial.gan import Game
 from gm_jax.base import Array, Key
-from gm_jax.nn.convolutional import halve
+from gm_jax.nn.convolutional import HalvingConvolution
 
 WASSERSTEIN = Game(lambda s: -s, lambda s: s, lambda s: -s)
 
@@ -151,22 +151,9 @@ class SpectralDense(nn.Module):
     return y + self.param('bias', nn.initializers.zeros, (self.features,)) if self.use_bias else y
 
 
-class SpectralConvolution(nn.Module):
-  """A 4 x 4 convolution of stride 2 whose kernel, as a matrix ``[16 C, features]``, has norm one.
+class SpectralConvolution(HalvingConvolution):
+  """A 4 x 4 convolution of stride 2 whose kernel, as a matrix ``[16 C, features]``, has norm one."""
 
-  Attributes:
-    features: channels of the output.
-    use_bias: whether a bias is added.
-    kernel_init: of the kernel before it is divided.
-  """
-
-  features: int
-  use_bias: bool = True
-  kernel_init: Callable = nn.initializers.lecun_normal()
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:
-    """``[B, H, W, C] -> [B, H / 2, W / 2, features]``."""
-    kernel = self.param('kernel', self.kernel_init, (4, 4, x.shape[-1], self.features))
-    y = halve(x, spectrally_normalised(self, kernel))
-    return y + self.param('bias', nn.initializers.zeros, (self.features,)) if self.use_bias else y
+  def constrain(self, kernel: Array) -> Array:
+    """The kernel over its largest singular value."""
+    return spectrally_normalised(self, kernel)

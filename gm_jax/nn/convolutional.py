@@ -119,6 +119,8 @@ class TransposedConvolution(nn.Module):
 class HalvingConvolution(nn.Module):
   """A convolution, 4 x 4 with stride 2: ``[B, H, W, C] -> [B, H / 2, W / 2, features]``, H and W even.
 
+  A kind whose kernel is bounded overrides ``constrain``.
+
   Attributes:
     features: channels of the output.
     use_bias: whether a bias is added.
@@ -133,11 +135,15 @@ class HalvingConvolution(nn.Module):
   def __call__(self, x: Array) -> Array:
     """The smaller images."""
     kernel = self.param('kernel', self.kernel_init, (4, 4, x.shape[-1], self.features))
-    y = halve(x, kernel)
+    y = _halve(x, self.constrain(kernel))
     return y + self.param('bias', nn.initializers.zeros, (self.features,)) if self.use_bias else y
 
+  def constrain(self, kernel: Array) -> Array:
+    """The kernel as it is used."""
+    return kernel
 
-def halve(x: Array, kernel: Array) -> Array:
+
+def _halve(x: Array, kernel: Array) -> Array:
   """The convolution with a kernel ``[4, 4, C, features]`` at every second place."""
   *_, channels, features = kernel.shape
   if channels > 4:
