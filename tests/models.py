@@ -345,9 +345,9 @@ def adversarial_rows() -> list[Row]:
   images = Batch(np.where(labels[:, None, None, None] == 0, stripes, -stripes), labels)
   players = conditional.Joined(dcgan.Generator((4, 4, 1), (4,))), conditional.Projected(dcgan.Critic((3, 3)))
   return [
-    row(
-      'gan', plain, CLUSTERS, smoothed, critic_steps=2, decay=0.9, history_weight=0.1, instance_noise=noise,
-    ),
     row('wgan', wasserstein, CLUSTERS, wgan.WASSERSTEIN, penalty=wgan.gradient_penalty()),
-    row('dcgan', gan.GAN(*players, 3, context_size=2), images, gan.GAMES['hinge']),
+    row(
+      'gan, with tricks', plain, CLUSTERS, smoothed, critic_steps=2, decay=0.9, history_weight=0.1, instance_noise=noise,
+    ),
+    row('dcgan, conditional', gan.GAN(*players, 3, context_size=2), images, gan.GAMES['hinge']),
   ]  # fmt: skip
