@@ -347,7 +347,8 @@ def adversarial_rows() -> list[Row]:
   return [
     row('wgan', wasserstein, CLUSTERS, wgan.WASSERSTEIN, penalty=wgan.gradient_penalty()),
     row(
-      'gan, with tricks', plain, CLUSTERS, smoothed, critic_steps=2, decay=0.9, history_weight=0.1, instance_noise=noise,
+      'gan, with tricks', plain, CLUSTERS, smoothed, critic_steps=2, decay=0.9, history_weight=0.1,
+      instance_noise=noise,
     ),
     row('dcgan, conditional', gan.GAN(*players, 3, context_size=2), images, gan.GAMES['hinge']),
   ]  # fmt: skip
