@@ -138,12 +138,11 @@ def instance_noise(key: Key, x: Array, stddev: Array | float) -> Array:
 
 
 def pack(x: Array, size: int) -> Array:
-  """Sets ``size`` examples that follow each other side by side along the last axis: ``[B, ..., C]`` to
-  ``[B / size, ..., size * C]``.
+  """Sets neighbours side by side along the last axis: ``[B, ..., C]`` to ``[B / size, ..., size * C]``.
 
   Raises:
     ValueError: if the batch does not divide into packs.
-  """  # noqa: D205
+  """
   if size == 1:
     return x
   if x.shape[0] % size:

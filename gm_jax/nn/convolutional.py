@@ -84,8 +84,8 @@ class TransposedConvolution(nn.Module):
   """A fractionally strided convolution, 4 x 4 with stride 2: ``[B, H, W, C] -> [B, 2 H, 2 W, features]``.
 
   Each pixel adds its kernel, 4 x 4, to the output around twice its place; what falls over the edge is cut off. That is
-  one matrix product for all kernels and one sum of overlapping patches, and on a CPU several times faster than
-  ``lax.conv_transpose``.
+  one matrix product for all kernels and one sum of overlapping patches, because the gradient of ``lax.conv_transpose``
+  is slow on a CPU.
 
   Attributes:
     features: channels of the output.
