@@ -36,7 +36,7 @@ BINARY = cli.Binary(
   doc=__doc__,
   define_flags=define_flags,
   build=build,
-  defaults={'batch_size': 64, 'num_epochs': 200, 'learning_rate': 0.0005},
+  defaults={'batch_size': 64, 'num_epochs': 100, 'learning_rate': 0.0005},
 )
 
 if __name__ == '__main__':

@@ -47,7 +47,7 @@ BINARY = cli.Binary(
   doc=__doc__,
   define_flags=define_flags,
   build=build,
-  defaults={'batch_size': 200, 'num_epochs': 200, 'learning_rate': 0.001},
+  defaults={'batch_size': 200, 'num_epochs': 100, 'learning_rate': 0.001},
 )
 
 if __name__ == '__main__':
