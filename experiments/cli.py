@@ -47,6 +47,8 @@ class Experiment(NamedTuple):
   transform: loop.Transform = loop.as_float
   best_metric: str | None = None  # of ``evaluate``, the larger the better; without one the last state is reported
   published: Sequence[tuple[str, float, str]] = ()  # (name, number, source) of others, for the report
+  # Kept at each evaluation as snapshots/<step>.npy, of the first replica, so that ``draw`` can show how learning went.
+  snapshot: Callable[[TrainState], np.ndarray] | None = None
 
 
 class Binary(NamedTuple):
@@ -165,7 +167,8 @@ def run(binary: Binary, argv: Sequence[str]) -> None:
     with _user_errors(loop.PlanError):
       state, seconds = loop.train(
         experiment.algorithm, experiment.data, key, plan, placement=placement, transform=experiment.transform,
-        evaluate=experiment.evaluate, checkpoints=checkpoints, best=best, make_writers=make_writers,
+        evaluate=_evaluation(experiment, workdir if chief else None), checkpoints=checkpoints, best=best,
+        make_writers=make_writers,
         make_progress=metrics.Progress if chief else None,
       )  # fmt: skip
   else:
@@ -203,6 +206,29 @@ def run(binary: Binary, argv: Sequence[str]) -> None:
     for name, one in scores.items():
       print(f'{name}: {likelihood.describe(one)}')
     print(f'report, pictures and checkpoints: {path.parent}')
+
+
+def _evaluation(experiment: Experiment, workdir: pathlib.Path | None) -> Callable:
+  """The evaluation of an experiment, which keeps a snapshot where there is one to keep."""
+  if experiment.snapshot is None or workdir is None:
+    return experiment.evaluate
+  folder = workdir / 'snapshots'
+  folder.mkdir(exist_ok=True)
+  kept = set()
+
+  def evaluate(step, state):
+    if step not in kept:  # the other replicas follow the first one
+      np.save(folder / f'{step:09d}.npy', np.asarray(experiment.snapshot(state)))
+      kept.add(step)
+    return experiment.evaluate(step, state)
+
+  return evaluate
+
+
+def read_snapshots(workdir: pathlib.Path, last_step: int) -> dict[int, np.ndarray]:
+  """The snapshots of a run up to a step, by their step."""
+  found = {int(path.stem): path for path in sorted((workdir / 'snapshots').glob('*.npy'))}
+  return {step: np.load(path) for step, path in found.items() if step <= last_step}
 
 
 def own_flags(flags: absl_flags.FlagValues) -> list[str]:

@@ -46,6 +46,13 @@ class Variables(NamedTuple):
   chains: Any = ()  # persistent Markov chains; every leaf is [num_chains, ...]
 
 
+class Players(NamedTuple):
+  """Parameters, optimiser states or optimisers of a two-player game."""
+
+  generator: Params
+  critic: Params
+
+
 class TrainState(NamedTuple):
   """Everything that a step of learning reads and writes."""
 

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gm_jax.adversarial import conditional as conditional_gan
+from gm_jax.adversarial import dcgan, gan, tricks, wgan
 from gm_jax.autoencoders import audio, autoencoder, conditional, hierarchical, iwae, latents, recurrent, vae
 from gm_jax.autoregressive import deep_nade, docnade, fvsbn, made, made_degrees, masde, nade, rnade, structure
 from gm_jax.base import Algorithm, Batch, Model, bind, pure
@@ -129,6 +131,7 @@ def rows() -> list[Row]:
     *nade_rows(triples),
     masde_row(),
     *autoencoder_rows(),
+    *adversarial_rows(),
   ]  # fmt: skip
 
 
@@ -337,4 +340,37 @@ def autoencoder_rows() -> list[Row]:
       exact=quadrature(wave),
     ),
     Row('autoencoder', pure(squeeze), descend(*autoencoder.objective(squeeze), 0.02), PATTERNS, deterministic=True),
+  ]  # fmt: skip
+
+
+def adversarial_rows() -> list[Row]:
+  """A game with all tricks that go together, a Wasserstein game, and a conditional one of images."""
+
+  def row(name, module, batch, game, critic_steps=1, decay=None, **settings):
+    def make(axis_name):
+      algorithm = rules.adversarial(
+        *gan.objective(module, game, **settings), optax.adam(0.01), optax.adam(0.01), critic_steps=critic_steps,
+        axis_name=axis_name,
+      )  # fmt: skip
+      return rules.averaged(algorithm, decay) if decay else algorithm
+
+    return Row(name, gan.as_model(module), make, batch, num_steps=20)
+
+  smoothed = tricks.smoothed(gan.GAMES['non_saturating'], 0.9)
+  noise = optax.linear_schedule(0.1, 0.0, 10)
+  generator = gan.MLPGenerator((5,), (2,), normalisation='virtual')
+  plain = gan.GAN(generator, gan.MLPCritic((6,), maxout=2, num_kernels=2), 2, packing=2)
+  critic = gan.MLPCritic((6,), output_bias=False, dense=wgan.SpectralDense)
+  wasserstein = gan.GAN(gan.MLPGenerator((5,), (2,)), critic, 2)
+  stripes = np.tile(np.array([[-1, 1]], np.float32), (24, 4, 2)).reshape(24, 4, 4, 1)
+  labels = np.arange(24) % 2
+  images = Batch(np.where(labels[:, None, None, None] == 0, stripes, -stripes), labels)
+  players = conditional_gan.Joined(dcgan.Generator((4, 4, 1), (4,))), conditional_gan.Projected(dcgan.Critic((3, 3)))
+  return [
+    row('wgan', wasserstein, CLUSTERS, wgan.WASSERSTEIN, penalty=wgan.gradient_penalty()),
+    row(
+      'gan, with tricks', plain, CLUSTERS, smoothed, critic_steps=2, decay=0.9, history_weight=0.1,
+      instance_noise=noise,
+    ),
+    row('dcgan, conditional', gan.GAN(*players, 3, context_size=2), images, gan.GAMES['hinge']),
   ]  # fmt: skip

@@ -258,10 +258,14 @@ def _word_probs() -> np.ndarray:
 _ANGLES = np.arange(8) * math.pi / 4
 _GRID = np.arange(-4, 5, 2)
 
+# Centres [K, 2] and standard deviation of the ring and the grid of Srivastava et al., "VEEGAN", 2017, and Lin et al.,
+# "PacGAN", 2018.
+MODES: dict[str, tuple[np.ndarray, float]] = {
+  'gaussians8': (np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1), 0.01),
+  'gaussians25': (np.stack(np.meshgrid(_GRID, _GRID), axis=-1).reshape(-1, 2), 0.05),
+}
 TOYS: dict[str, Toy] = {
-  # The ring and the grid are those of Srivastava et al., "VEEGAN", 2017, and Lin et al., "PacGAN", 2018.
-  'gaussians8': gaussians(np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1), 0.01),
-  'gaussians25': gaussians(np.stack(np.meshgrid(_GRID, _GRID), axis=-1).reshape(-1, 2), 0.05),
+  **{name: gaussians(*modes) for name, modes in MODES.items()},
   'two_moons': noisy_curves(_moons, 2, 0.1, num_nodes=100),
   'swiss_roll': noisy_curves(_swiss_roll, 1, 0.2, num_nodes=256),
   'rings': rings([1, 2, 3], 0.1),

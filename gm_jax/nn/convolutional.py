@@ -1,4 +1,7 @@
-"""Convolutional encoders and decoders of images that come and go as vectors, ``[..., H * W * C]``."""
+"""Convolutional encoders and decoders of images that come and go as vectors, ``[..., H * W * C]``.
+
+Behind them two layers on images ``[B, H, W, C]``: 4 x 4 convolutions that halve or double height and width.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -75,3 +78,77 @@ class ConvolutionalDecoder(nn.Module):
       x = nn.Conv(size, (self.kernel_size,) * 2)(x)
       x = self.activation(x) if (rows, columns) != (height, width) else x
     return x.reshape(*batch, -1)
+
+
+class TransposedConvolution(nn.Module):
+  """A fractionally strided convolution, 4 x 4 with stride 2: ``[B, H, W, C] -> [B, 2 H, 2 W, features]``.
+
+  Each pixel adds its kernel, 4 x 4, to the output around twice its place; what falls over the edge is cut off. That is
+  one matrix product for all kernels and one sum of overlapping patches, because the gradient of ``lax.conv_transpose``
+  is slow on a CPU.
+
+  Attributes:
+    features: channels of the output.
+    use_bias: whether a bias is added.
+    kernel_init: of the kernel ``[4, 4, C, features]``.
+  """
+
+  features: int
+  use_bias: bool = True
+  kernel_init: Callable = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """The larger images."""
+    batch, height, width, channels = x.shape
+    kernel = self.param('kernel', self.kernel_init, (4, 4, channels, self.features))
+    # Tap 2 i + p of a pixel j falls on place 2 (j + i) + p, in cell j + i of the two places that share one cell.
+    taps = kernel.reshape(2, 2, 2, 2, channels, self.features).transpose(4, 0, 2, 1, 3, 5)
+    y = x.reshape(-1, channels) @ taps.reshape(channels, -1)
+    y = y.reshape(batch, height, width, 2, 2, 2, 2, self.features)
+    cells = 0
+    for i in range(2):
+      for j in range(2):
+        one = y[:, :, :, i, j].transpose(0, 1, 3, 2, 4, 5)
+        cells += jnp.pad(one, ((0, 0), (i, 1 - i), (0, 0), (j, 1 - j), (0, 0), (0, 0)))
+    y = cells.reshape(batch, 2 * height + 2, 2 * width + 2, self.features)[:, 1:-1, 1:-1]
+    return y + self.param('bias', nn.initializers.zeros, (self.features,)) if self.use_bias else y
+
+
+class HalvingConvolution(nn.Module):
+  """A convolution, 4 x 4 with stride 2: ``[B, H, W, C] -> [B, H / 2, W / 2, features]``, H and W even.
+
+  A kind whose kernel is bounded overrides ``constrain``.
+
+  Attributes:
+    features: channels of the output.
+    use_bias: whether a bias is added.
+    kernel_init: of the kernel ``[4, 4, C, features]``.
+  """
+
+  features: int
+  use_bias: bool = True
+  kernel_init: Callable = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """The smaller images."""
+    kernel = self.param('kernel', self.kernel_init, (4, 4, x.shape[-1], self.features))
+    y = _halve(x, self.constrain(kernel))
+    return y + self.param('bias', nn.initializers.zeros, (self.features,)) if self.use_bias else y
+
+  def constrain(self, kernel: Array) -> Array:
+    """The kernel as it is used."""
+    return kernel
+
+
+def _halve(x: Array, kernel: Array) -> Array:
+  """The convolution with a kernel ``[4, 4, C, features]`` at every second place: one product with all patches."""
+  *_, channels, features = kernel.shape
+  batch, height, width = x.shape[0], x.shape[1] // 2, x.shape[2] // 2
+  cells = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(batch, height + 1, 2, width + 1, 2, channels)
+  cells = cells.transpose(0, 1, 3, 2, 4, 5)
+  corners = [cells[:, i : i + height, j : j + width] for i in range(2) for j in range(2)]
+  patches = jnp.stack(corners, axis=3).reshape(-1, 16 * channels)
+  taps = kernel.reshape(2, 2, 2, 2, channels, features).transpose(0, 2, 1, 3, 4, 5)
+  return (patches @ taps.reshape(-1, features)).reshape(batch, height, width, features)

@@ -5,13 +5,25 @@ statistics, being means over examples, are averaged over it. Persistent chains s
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from gm_jax.base import Algorithm, Array, Batch, Extra, Key, Loss, Metrics, Params, TrainState, Variables, as_variables
+from gm_jax.base import (
+  Algorithm,
+  Array,
+  Batch,
+  Extra,
+  Key,
+  Loss,
+  Metrics,
+  Params,
+  Players,
+  TrainState,
+  Variables,
+  as_variables,
+)
 
 
 def mean_over(axis_name: str | None, tree):
@@ -64,13 +76,6 @@ def descent(
     return state, {'loss': value, **norms, **metrics}
 
   return Algorithm(start, step)
-
-
-class Players(NamedTuple):
-  """Parameters, optimiser states or optimisers of a two-player game."""
-
-  generator: Params
-  critic: Params
 
 
 def adversarial(
