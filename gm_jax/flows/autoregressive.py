@@ -16,7 +16,7 @@ import numpy as np
 
 from gm_jax.base import Array, Key
 from gm_jax.flows.layers import Layer
-from gm_jax.flows.scalar import Affine
+from gm_jax.flows.scalar import AFFINE
 from gm_jax.likelihoods import Head, MixtureOfGaussians
 from gm_jax.nn import masked
 
@@ -35,8 +35,8 @@ class MaskedAutoregressive(distrax.Bijector):
   From data to noise it takes one pass of the network. The other way the naive loop takes D passes, one for each
   dimension. Here all dimensions are iterated at once, x <- t(z; h(x)): after k passes the first k of them are exact, so
   D passes are always enough, and a handful of them is where the dependence on what came before is mild (Song, Meng,
-  Liao & Ermon 2021, "Accelerating feedforward computation via parallel nonlinear equation solving"). It is differentiated
-  by the implicit function theorem, not through the passes.
+  Liao & Ermon 2021, "Accelerating feedforward computation via parallel nonlinear equation solving"). Derivatives are
+  those of the implicit function theorem, and not taken through the passes.
   """
 
   def __init__(self, conditioner: Callable, bijector: Callable, *, tolerance: float = 1e-5):
@@ -150,7 +150,7 @@ class Autoregressive(Layer):
 
   num_dimensions: int
   hidden_sizes: Sequence[int] = (100, 100)
-  transform: Callable = Affine()
+  transform: Callable = AFFINE
   activation: Callable[[Array], Array] = nn.relu
   tolerance: float = 1e-5
 

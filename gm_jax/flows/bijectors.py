@@ -43,7 +43,7 @@ class Logit(distrax.Bijector):
     return log_s - log_rest, self._log_range - log_s - log_rest
 
   def inverse_and_log_det(self, y: Array) -> tuple[Array, Array]:
-    """x = (sigmoid(y) - alpha) / (1 - 2 alpha)."""
+    """Back to x = (sigmoid(y) - alpha) / (1 - 2 alpha)."""
     log_derivative = jax.nn.log_sigmoid(y) + jax.nn.log_sigmoid(-y) - self._log_range
     return (jax.nn.sigmoid(y) - self._alpha) / (1 - 2 * self._alpha), log_derivative
 
@@ -188,7 +188,7 @@ class Planar(distrax.Bijector):
     self._u = u + ((self._product - product) / (jnp.sum(w**2, axis=-1) + 1e-12))[..., None] * w
 
   def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
-    """log |det| = log(1 + w^T u' (1 - tanh^2))."""
+    """With log |det| = log(1 + w^T u' (1 - tanh^2))."""
     value = jnp.tanh(jnp.sum(self._w * x, axis=-1) + self._b)
     return x + value[..., None] * self._u, jnp.log1p(self._product * (1 - value**2))
 
@@ -227,7 +227,7 @@ class Radial(distrax.Bijector):
     return (num_dimensions - 1) * jnp.log1p(self._beta * h) + jnp.log1p(self._alpha * self._beta * h**2)
 
   def forward_and_log_det(self, x: Array) -> tuple[Array, Array]:
-    """log |det| = (D - 1) log(1 + beta h) + log(1 + alpha beta h^2) with h = 1 / (alpha + r)."""
+    """With log |det| = (D - 1) log(1 + beta h) + log(1 + alpha beta h^2) with h = 1 / (alpha + r)."""
     difference = x - self._centre
     r = _norm(difference)
     factor = 1 + self._beta / (self._alpha + r)

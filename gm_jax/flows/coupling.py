@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from gm_jax.base import Array
 from gm_jax.flows import bijectors, normalisation
 from gm_jax.flows.layers import Constant, Layer, Sequential
-from gm_jax.flows.scalar import Affine
+from gm_jax.flows.scalar import AFFINE
 from gm_jax.nn.mlp import MLP
 
 
@@ -22,15 +22,15 @@ class Coupling(Layer):
   """The first half of the dimensions stays, the others are transformed.
 
   Attributes:
-    num_dimensions: D, 2 or more. If it is odd, the half that stays is the smaller one: of two neighbours in a stack, each
-      of which transforms the other end, both transform the middle, and nothing is left as it was.
+    num_dimensions: D, 2 or more. If it is odd, the half that stays is the smaller one, so that the middle, which
+      a reversal leaves where it is, is always transformed.
     transform: of a dimension; see ``scalar``.
     hidden_sizes: of the network.
     activation: of the network.
   """
 
   num_dimensions: int
-  transform: Callable = Affine()
+  transform: Callable = AFFINE
   hidden_sizes: Sequence[int] = (100, 100)
   activation: Callable[[Array], Array] = nn.relu
 

@@ -97,6 +97,11 @@ class Flow(nn.Module):
     """From data to noise: ``[..., D] -> [..., D]``."""
     return self.inverse_and_log_det(x, context=context)[0]
 
+  def path(self, z: Array, *, context=None) -> list[Array]:
+    """What noise becomes layer by layer, data last: ``[..., D]`` each."""
+    z, c = self._checked('z', z, context)
+    return self.layers.path(z, c)
+
   def encode(self, x: Array, *, context=None) -> Array:
     """The noise that x comes from, which is its code."""
     return self.inverse(x, context=context)
@@ -129,8 +134,17 @@ class Flow(nn.Module):
       context: see ``base.context_features``.
       temperature: the noise is multiplied by it; 1 samples the density itself.
     """
-    z = self.noise.sample(key, num, context_features(context, self.context_size, (num,)))
-    return self.forward(temperature * z, context=context)
+    return self.forward(temperature * self.draw_noise(key, num, context=context), context=context)
+
+  def sample_and_log_prob(self, key: Key, num: int, *, context=None) -> tuple[Array, Array]:
+    """``[num, D]`` samples and their log-densities ``[num]``, differentiable, from the map from noise to data alone."""
+    z = self.draw_noise(key, num, context=context)
+    x, log_det = self.forward_and_log_det(z, context=context)
+    return x, self.noise.log_prob(z, context_features(context, self.context_size, (num,))) - log_det
+
+  def draw_noise(self, key: Key, num: int, *, context=None) -> Array:
+    """``[num, D]`` draws of the noise."""
+    return self.noise.sample(key, num, context_features(context, self.context_size, (num,)))
 
   def residual(self, x: Array, *, context=None) -> Array:
     """How well x is inverted: the greatest |x - f(f^-1(x))| / (1 + |x|) of its dimensions, ``[..., D] -> [...]``.

@@ -5,10 +5,10 @@ the *noise* of earlier ones::
 
   x_d = (z_d - mu_d(z_1 ... z_d-1)) exp(-alpha_d(z_1 ... z_d-1))
 
-With m = -mu exp(-alpha) and s = exp(-alpha) it is the paper's x = s z + m. Samples, and the density of one's own samples, take
-one pass of each layer, which is what a posterior of a variational autoencoder needs. The density of given data takes
-the inverse; it is found on all dimensions at once and differentiated through the equation that it solves, so that
-maximum likelihood works, too.
+With m = -mu exp(-alpha) and s = exp(-alpha) it is the paper's x = s z + m. Samples, and the density of one's own
+samples, take one pass of each layer, which is what a posterior of a variational autoencoder needs. The density of given
+data takes the inverse; it is found on all dimensions at once and differentiated through the equation that it solves, so
+that maximum likelihood works, too.
 
 *Duality.* An IAF is the inverse of the MAF with the same parameters: ``dual`` turns either into the other.
 
@@ -34,7 +34,7 @@ from gm_jax.base import Array
 from gm_jax.flows import maf
 from gm_jax.flows.flow import Flow
 from gm_jax.flows.layers import Inverted
-from gm_jax.flows.scalar import Affine
+from gm_jax.flows.scalar import AFFINE
 
 
 def iaf(
@@ -42,7 +42,7 @@ def iaf(
   num_layers: int = 5,
   hidden_sizes: Sequence[int] = (100, 100),
   *,
-  transform: Callable = Affine(),
+  transform: Callable = AFFINE,
   activation: Callable[[Array], Array] = nn.relu,
   context_size: int = 0,
 ) -> Flow:

@@ -39,6 +39,10 @@ class Layer(nn.Module):
     """From noise to data alone, which spares an autoregressive layer one pass."""
     return self.bijector(context).forward(z)
 
+  def path(self, z: Array, context: Array | None = None) -> list[Array]:
+    """What noise becomes on its way: the output of each of the layers that this one is made of, data last."""
+    return [self.forward(z, context)]
+
 
 class Constant(Layer):
   """A bijector without parameters as a layer.
@@ -81,6 +85,13 @@ class Sequential(Layer):
       z = layer.forward(z, context)
     return z
 
+  def path(self, z: Array, context: Array | None = None) -> list[Array]:
+    """The output of each layer; those of a stack are shown one by one."""
+    way = []
+    for layer in self.layers:
+      way += layer.path(z if not way else way[-1], context)
+    return way
+
 
 class Scanned(Layer):
   """``num_layers`` layers of one kind, each with its own parameters, run by one scan.
@@ -108,7 +119,7 @@ class Scanned(Layer):
       step, variable_axes={'params': 0, 'stats': 0}, split_rngs={'params': True}, in_axes=nn.broadcast,
       length=self.num_layers, reverse=reverse,
     )  # fmt: skip
-    return scan(self.layer, carry, context)[0]
+    return scan(self.layer, carry, context)
 
   def _start(self, x):
     return x, jnp.zeros(x.shape[: x.ndim - self.event_ndims], x.dtype)
@@ -120,7 +131,7 @@ class Scanned(Layer):
       x, log_det = layer.forward_and_log_det(carry[0], context)
       return (x, carry[1] + log_det), None
 
-    return self._scan(step, self._start(z), context)
+    return self._scan(step, self._start(z), context)[0]
 
   def inverse_and_log_det(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
     """From data to noise, and log |det dz/dx|."""
@@ -129,11 +140,20 @@ class Scanned(Layer):
       z, log_det = layer.inverse_and_log_det(carry[0], context)
       return (z, carry[1] + log_det), None
 
-    return self._scan(step, self._start(x), context, reverse=True)
+    return self._scan(step, self._start(x), context, reverse=True)[0]
 
   def forward(self, z: Array, context: Array | None = None) -> Array:
     """From noise to data alone."""
-    return self._scan(lambda layer, z, context: (layer.forward(z, context), None), z, context)
+    return self._scan(lambda layer, z, context: (layer.forward(z, context), None), z, context)[0]
+
+  def path(self, z: Array, context: Array | None = None) -> list[Array]:
+    """The output of each layer."""
+
+    def step(layer, z, context):
+      x = layer.forward(z, context)
+      return x, x
+
+    return list(self._scan(step, z, context)[1])
 
 
 class Inverted(Layer):

@@ -8,8 +8,8 @@ Layers are stacked with the order of dimensions reversed and batch normalisation
 standard normal, or itself a MADE with mixtures of Gaussians (MAF MoG). With rational-quadratic splines in place of the
 affine map it is the autoregressive flow of Durkan et al. (2019).
 
-Densities take one pass of each layer. Samples take the inverse, which ``autoregressive.MaskedAutoregressive`` finds on all
-dimensions at once, in a handful of passes and not in D.
+Densities take one pass of each layer. Samples take the inverse, which ``autoregressive.MaskedAutoregressive`` finds on
+all dimensions at once, in a handful of passes and not in D.
 
 Example, maximum likelihood in four lines:
   >>> import jax, optax
@@ -34,7 +34,7 @@ from gm_jax.flows import coupling
 from gm_jax.flows.autoregressive import Autoregressive, AutoregressiveMixture
 from gm_jax.flows.flow import Flow
 from gm_jax.flows.layers import Scanned
-from gm_jax.flows.scalar import Affine
+from gm_jax.flows.scalar import AFFINE
 
 
 def maf(
@@ -42,7 +42,7 @@ def maf(
   num_layers: int = 5,
   hidden_sizes: Sequence[int] = (100, 100),
   *,
-  transform: Callable = Affine(),
+  transform: Callable = AFFINE,
   activation: Callable[[Array], Array] = nn.relu,
   batch_norm: bool = True,
   num_components: int = 1,

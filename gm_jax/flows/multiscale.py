@@ -2,8 +2,8 @@
 
 At each of L levels an image is transformed, squeezed to half its height and width and four times its channels, and half
 of these channels leave as noise. With a learnt prior the channels y that leave are Gaussian given the channels h that
-stay, which is one more affine map, y = m(h) + s(h) z, with z as the noise; what is left at the end has a learnt mean and
-scale, too. So all noise is standard normal, and a temperature multiplies all of it.
+stay, which is one more affine map, y = m(h) + s(h) z, with z as the noise; what is left at the end has a learnt mean
+and scale, too. So all noise is standard normal, and a temperature multiplies all of it.
 """
 
 import math

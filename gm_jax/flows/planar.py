@@ -2,13 +2,13 @@
 
   planar   x = z + u tanh(w^T z + b)                  radial   x = z + beta (z - c) / (alpha + |z - c|)
 
-Noise goes through K such layers. Their log-dets are cheap from noise to data, which is what variational inference needs:
-a flow is fitted to an energy U, p(x) proportional to exp(-U(x)), by the reverse divergence, from its own samples::
+Noise goes through K such layers. Their log-dets are cheap from noise to data, as variational inference needs them: a
+flow is fitted to an energy U, p(x) proportional to exp(-U(x)), by the reverse divergence, from its own samples::
 
   KL(q || p) - log Z = E_z [log q(f(z)) + U(f(z))]
 
-``ENERGIES`` are the paper's four in the plane. The inverse of a planar layer is a scalar equation, that of a radial one a
-quadratic equation, so maximum likelihood on data works, too.
+``ENERGIES`` are the paper's four in the plane. The inverse of a planar layer is a scalar equation, that of a radial one
+a quadratic equation, so maximum likelihood on data works, too.
 
 Example, a fit to an energy in four lines:
   >>> import jax, optax
@@ -31,7 +31,7 @@ import distrax
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gm_jax.base import Array, Extra, Loss, pure
+from gm_jax.base import Array, Extra, Loss, bind, pure
 from gm_jax.flows import bijectors
 from gm_jax.flows.flow import Flow
 from gm_jax.flows.layers import Layer, Scanned
@@ -102,11 +102,10 @@ def variational(module: Flow, energy: Callable[[Array], Array], num_samples: int
   """
 
   def loss(params, key, batch, state):
-    z = module.apply({'params': params}, key, num_samples, method=lambda self, *args: self.noise.sample(*args))
-    x, log_det = module.apply({'params': params}, z, method='forward_and_log_det')
-    log_q = module.apply({'params': params}, z, method=lambda self, z: self.noise.log_prob(z)) - log_det
+    x, log_q = propose(params, key, num_samples)
     return jnp.mean(log_q + energy(x)), Extra()
 
+  propose = bind(module, 'sample_and_log_prob')
   return pure(module).init, loss
 
 

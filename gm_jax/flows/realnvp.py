@@ -34,7 +34,7 @@ from gm_jax.base import Array
 from gm_jax.flows import bijectors, coupling, multiscale
 from gm_jax.flows.flow import Flow
 from gm_jax.flows.layers import Constant, Inverted, Scanned, Sequential
-from gm_jax.flows.scalar import Affine
+from gm_jax.flows.scalar import AFFINE
 
 
 def dense(
@@ -42,7 +42,7 @@ def dense(
   num_layers: int = 5,
   hidden_sizes: Sequence[int] = (100, 100),
   *,
-  transform: Callable = Affine(),
+  transform: Callable = AFFINE,
   activation: Callable[[Array], Array] = nn.relu,
   batch_norm: bool = False,
   context_size: int = 0,

@@ -43,6 +43,9 @@ class Affine:
     return distrax.ScalarAffine(outputs[..., 0], log_scale=self.bound * jnp.tanh(outputs[..., 1] / self.bound))
 
 
+AFFINE = Affine()
+
+
 @dataclass(frozen=True)
 class Spline:
   """A monotonic rational-quadratic spline within [-bound, bound], the identity beyond (Durkan et al. 2019).
