@@ -13,6 +13,7 @@ from gm_jax.autoregressive import deep_nade, docnade, fvsbn, made, masde, nade, 
 from gm_jax.base import Algorithm, Batch, Model, bind, pure
 from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
 from gm_jax.density import factor_analysis, gaussian, histogram, kernel, mixture, mixture_discrete, mixture_gaussian
+from gm_jax.flows import flow, glow, iaf, maf, nice, planar, realnvp
 from gm_jax.likelihoods import Categorical, MixtureOfGaussians
 from gm_jax.training import rules
 
@@ -25,7 +26,7 @@ class Row(NamedTuple):
   make: Callable[[str | None], Algorithm] | None  # (axis name of devices) -> algorithm; None if fitted in closed form
   batch: Batch  # of an even number of examples
   states: np.ndarray | None = None  # all values of x, where they can be counted
-  grid: tuple[np.ndarray, float] | None = None  # points and the volume of a cell, where x is real
+  grid: tuple[np.ndarray, float] | None = None  # points and the volume of a cell, where x is real and in the plane
   deterministic: bool = False  # whether a step draws no random numbers
   fixed: tuple[str, ...] = ()  # parameters that are chosen at the start and stay
   num_steps: int = 60
@@ -129,6 +130,7 @@ def rows() -> list[Row]:
     *nade_rows(triples),
     masde_row(),
     *autoencoder_rows(),
+    *flow_rows(),
   ]  # fmt: skip
 
 
@@ -317,3 +319,28 @@ def autoencoder_rows() -> list[Row]:
     ),
     Row('autoencoder', pure(squeeze), descend(*autoencoder.objective(squeeze), 0.02), PATTERNS, deterministic=True),
   ]  # fmt: skip
+
+
+def flow_rows() -> list[Row]:
+  """Flows of the plane, and Glow, whose density is known to be one by its log-det alone."""
+  labelled = Batch(CLUSTERS.x, np.tile(np.array([0, 1], np.int32), 12))
+  pixels = np.asarray(jax.random.normal(jax.random.key(1), (24, 16)) * np.linspace(0.5, 2, 16), np.float32)
+  smooth, plane = {'activation': jnp.tanh}, square(-12, 12, 481)
+  mixture = {'num_components': 2, 'context_size': 2}
+
+  def row(name, module, batch, grid=plane):
+    make = descend(*flow.objective(module), 0.02)
+    return Row(name, pure(module), make, batch, grid=grid, bijector=flow.bijector(module))
+
+  images = glow.glow((4, 4, 1), 2, 1, num_hidden=4, context_size=2)
+  rows = [
+    row('nice', nice.nice(2, 2, (8,), noise='normal', **smooth), CLUSTERS),
+    row('maf', maf.maf(2, 2, (8,), batch_norm=False, **mixture, **smooth), labelled),
+    row('iaf', iaf.iaf(2, 2, (8,), **smooth), CLUSTERS),
+    row('planar', planar.planar(2, 3), CLUSTERS),
+    row('planar, radial', planar.planar(2, 3, kind='radial', context_size=2), labelled),
+    row('glow', images, Batch(pixels, labelled.context), None),
+  ]
+  # A step of batch normalisation sees the statistics of its own device, so two devices differ from one.
+  normalised = row('realnvp', realnvp.dense(2, 2, (8,), batch_norm=True, **smooth), CLUSTERS)
+  return [*(one._replace(deterministic=True) for one in rows), normalised]

@@ -20,6 +20,8 @@ from gm_jax.flows.scalar import AFFINE
 from gm_jax.likelihoods import Head, MixtureOfGaussians
 from gm_jax.nn import masked
 
+_FARTHEST = 1e15  # where an iteration is held, for what is farther has no digits left
+
 
 class Solution(NamedTuple):
   """Data of an autoregressive map, and how they were found."""
@@ -61,7 +63,8 @@ class MaskedAutoregressive(distrax.Bijector):
 
       def step(state):
         x, num_passes, _ = state
-        new = function(x)
+        # What is not settled yet may overshoot; an infinity times a masked weight would spoil what is.
+        new = jnp.clip(function(x), -_FARTHEST, _FARTHEST)
         return new, num_passes + 1, jnp.max(jnp.abs(new - x) / (1 + jnp.abs(new)))
 
       start_of_count = jnp.zeros((), start.dtype)  # a float: the rule of ``custom_root`` has no tangent for integers
@@ -114,10 +117,7 @@ class MaskedNetwork(nn.Module):
   output_init: Callable = nn.initializers.zeros
 
   def __post_init__(self):
-    if not self.hidden_sizes:
-      raise ValueError('hidden_sizes is empty: a masked network has 1 hidden layer or more')
-    for size in self.hidden_sizes:
-      masked.even_degrees(size, self.num_dimensions)
+    _check_hidden_sizes(self.num_dimensions, self.hidden_sizes)
     super().__post_init__()
 
   @nn.compact
@@ -153,6 +153,10 @@ class Autoregressive(Layer):
   transform: Callable = AFFINE
   activation: Callable[[Array], Array] = nn.relu
   tolerance: float = 1e-5
+
+  def __post_init__(self):
+    _check_hidden_sizes(self.num_dimensions, self.hidden_sizes)
+    super().__post_init__()
 
   def setup(self):
     """The network."""
@@ -208,3 +212,10 @@ class AutoregressiveMixture(nn.Module):
 
     steps = (jax.random.split(key, self.num_dimensions), jnp.arange(self.num_dimensions))
     return jax.lax.scan(draw, jnp.zeros((num, self.num_dimensions)), steps)[0]
+
+
+def _check_hidden_sizes(num_dimensions, hidden_sizes):
+  if not hidden_sizes:
+    raise ValueError('hidden_sizes is empty: a masked network has 1 hidden layer or more')
+  for size in hidden_sizes:
+    masked.even_degrees(size, num_dimensions)
