@@ -6,8 +6,8 @@
   python -m benchmarks.flows depth                 inversion error over depth, and seconds to compile
 
 Five layers with two hidden layers of 100 units, 63 dimensions, batches of 512. The cases of a group run in turn,
-``ROUNDS`` times over, and the least time of each counts; ratios are to the first case, which is ours. Peers that are not
-installed are left out: nflows, normflows, flowjax.
+``ROUNDS`` times over, and the least time of each counts; ratios are to the first case, which is ours. Peers that are
+not installed are left out: nflows, normflows, flowjax.
 """
 
 import argparse
@@ -163,7 +163,9 @@ def torch_flow(library, kind):
   layers = []
   for _ in range(NUM_LAYERS):
     if kind == 'maf':  # as it comes its direction of one pass is that of sampling
-      masked = normflows.flows.MaskedAffineAutoregressive(NUM_DIMENSIONS, HIDDEN, 1, use_residual_blocks=False)
+      masked = normflows.flows.MaskedAffineAutoregressive(
+        NUM_DIMENSIONS, HIDDEN, num_blocks=1, use_residual_blocks=False
+      )
       layers.append(normflows.flows.Reverse(masked))
     else:
       sizes = [(NUM_DIMENSIONS + 1) // 2, HIDDEN, HIDDEN, NUM_DIMENSIONS // 2 * 2]

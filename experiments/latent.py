@@ -203,7 +203,7 @@ def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, 
 
   if samples:
     draw_key, sample_key = jax.random.split(key)
-    some = jax.tree.map(lambda leaf: leaf[:6], distribution)
+    some = jax.jit(bind(module, 'posterior_given'))(params, shown[:6])
     z = np.asarray(some.sample_and_log_prob(draw_key, 10)[0]).swapaxes(0, 1)
     table = np.concatenate([shown[:6, None], np.asarray(decode(params, z))], axis=1)
     figure = plots.image_table(image(table), columns=['original', *map(str, range(1, 11))], value_range=value_range)
