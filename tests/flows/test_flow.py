@@ -241,7 +241,7 @@ def test_checkerboard_and_channel_couplings_keep_what_they_say():
 
 
 def test_real_nvp_of_images_inverts_given_a_context_and_its_volume_is_that_of_autodiff():
-  module = realnvp.images((4, 4, 1), 2, 1, 4, context_size=2)
+  module = realnvp.images((4, 4, 1), 1, 1, 4, context_size=2)
   context = jnp.arange(32) % 2
   state = train(module, data(16), num_steps=10, context=context)
   bijector, x = flow.bijector(module)(state.variables, context=context[0]), data(16)[0]
