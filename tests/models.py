@@ -322,7 +322,7 @@ def autoencoder_rows() -> list[Row]:
 
 
 def flow_rows() -> list[Row]:
-  """Flows of the plane, and Glow, of which the log-det says that the density is one. All are one module, so variants."""
+  """Flows of the plane, and Glow, whose log-det says that it is a density. All are one module, and so variants."""
   labelled = Batch(CLUSTERS.x, np.tile(np.array([0, 1], np.int32), 12))
   pixels = np.asarray(jax.random.normal(jax.random.key(1), (24, 16)) * np.linspace(0.5, 2, 16), np.float32)
   smooth, plane = {'activation': jnp.tanh}, square(-10, 10, 801)
