@@ -10,18 +10,11 @@ Five layers with two hidden layers of 100 units, 63 dimensions, batches of 512. 
 not installed are left out: nflows, normflows, flowjax.
 """
 
-import argparse
 import functools
-import json
-import math
-import os
-import subprocess
-import sys
 import time
 
-ROUNDS = 2
-REPEATS = 10  # timed calls of a case in one round, after one that is not; fewer if they take longer than
-PATIENCE = 4.0  # seconds of processor time
+from benchmarks import groups
+
 NUM_DIMENSIONS, NUM_LAYERS, HIDDEN, BATCH = 63, 5, 100, 512
 
 
@@ -203,7 +196,7 @@ def cases(ours, flowjax, torch, kind):
   return found
 
 
-# Group: what is timed, our case, and those of the peers.
+# What is timed, our case, and those of the peers.
 GROUPS = {
   'maf_train': ('MAF, a step of Adam', cases(gm_jax_train, flowjax_train, torch_train, 'maf')),
   'maf_sample': ('MAF, 512 samples', cases(gm_jax_sample, flowjax_sample, torch_sample, 'maf')),
@@ -242,57 +235,5 @@ def depth():
       )
 
 
-def measure(prepare):
-  """The least processor seconds of a few calls."""
-  function = prepare()
-  function()
-  times = []
-  while len(times) < REPEATS and sum(times) < PATIENCE:
-    start = time.process_time()
-    function()
-    times.append(time.process_time() - start)
-  return min(times)
-
-
-def in_own_process(group, case):
-  """Seconds of a case, measured by a fresh interpreter with one thread; NaN if the peer is not installed."""
-  env = {**os.environ, 'OMP_NUM_THREADS': '1', 'JAX_PLATFORMS': 'cpu'}
-  env['XLA_FLAGS'] = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'
-  command = [sys.executable, '-m', 'benchmarks.flows', '--case', json.dumps([group, case])]
-  return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env).stdout.split()[-1])
-
-
-def run_case(group, case):
-  """The measurement of one process."""
-  try:
-    return measure(GROUPS[group][1][case])
-  except ModuleNotFoundError:
-    return math.nan
-
-
-def compare(groups, rounds):
-  """Prints a table for each group."""
-  for group in groups:
-    title, members = GROUPS[group]
-    times = {case: math.inf for case in members}
-    for _ in range(rounds):
-      for case in members:
-        times[case] = min(times[case], in_own_process(group, case))
-    own = next(iter(times.values()))
-    print(title)
-    for case, seconds in times.items():
-      print(f'  {case:10} {seconds * 1e3:10.2f} ms  x {seconds / own:7.2f}', flush=True)
-
-
 if __name__ == '__main__':
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('groups', nargs='*', choices=[[], 'depth', *GROUPS], help='what to compare; all if not given')
-  parser.add_argument('--rounds', type=int, default=ROUNDS, help='how often the processes take turns')
-  parser.add_argument('--case', type=json.loads, help=argparse.SUPPRESS)
-  args = parser.parse_args()
-  if args.case:
-    print(run_case(*args.case))
-  elif args.groups == ['depth']:
-    depth()
-  else:
-    compare(args.groups or GROUPS, args.rounds)
+  groups.main('benchmarks.flows', __doc__, GROUPS, {'depth': depth})
