@@ -8,18 +8,10 @@ The cases of a group run in turn, ``ROUNDS`` times over, and the least time of e
 case, which is ours. A case prepares, and returns the function to be timed; it has one thread.
 """
 
-import argparse
 import functools
-import json
-import math
-import os
-import subprocess
-import sys
-import time
 
-ROUNDS = 2
-REPEATS = 5  # timed calls of a case in one round, after one that is not; fewer if they take longer than
-PATIENCE = 5.0  # seconds of processor time
+from benchmarks import groups
+
 NUM_PIXELS, NUM_HIDDEN, BATCH = 784, 500, 100
 
 
@@ -148,55 +140,5 @@ GROUPS = {
 }
 
 
-def measure(prepare):
-  """The least processor seconds of a few calls."""
-  function = prepare()
-  function()
-  times = []
-  while len(times) < REPEATS and sum(times) < PATIENCE:
-    start = time.process_time()
-    function()
-    times.append(time.process_time() - start)
-  return min(times)
-
-
-def in_own_process(group, case):
-  """Seconds of a case, measured by a fresh interpreter with one thread; NaN if the peer is not installed."""
-  env = {**os.environ, 'OMP_NUM_THREADS': '1', 'JAX_PLATFORMS': 'cpu'}
-  env['XLA_FLAGS'] = '--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1'
-  command = [sys.executable, '-m', 'benchmarks.autoregressive', '--case', json.dumps([group, case])]
-  return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env).stdout.split()[-1])
-
-
-def run_case(group, case):
-  """The measurement of one process."""
-  try:
-    return measure(GROUPS[group][1][case])
-  except ModuleNotFoundError:
-    return math.nan
-
-
-def compare(groups, rounds):
-  """Prints a table for each group."""
-  for group in groups:
-    title, cases = GROUPS[group]
-    times = {case: math.inf for case in cases}
-    for _ in range(rounds):
-      for case in cases:
-        times[case] = min(times[case], in_own_process(group, case))
-    ours = next(iter(times.values()))
-    print(title)
-    for case, seconds in times.items():
-      print(f'  {case:24} {seconds * 1e3:10.2f} ms  x {seconds / ours:7.2f}', flush=True)
-
-
 if __name__ == '__main__':
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('groups', nargs='*', choices=[[], *GROUPS], help='what to compare; all if not given')
-  parser.add_argument('--rounds', type=int, default=ROUNDS, help='how often the processes take turns')
-  parser.add_argument('--case', type=json.loads, help=argparse.SUPPRESS)
-  args = parser.parse_args()
-  if args.case:
-    print(run_case(*args.case))
-  else:
-    compare(args.groups or GROUPS, args.rounds)
+  groups.main('benchmarks.autoregressive', __doc__, GROUPS)

@@ -5,6 +5,7 @@ lower bound in the mean, beside the bound itself, the use of the code, and pictu
 
   python -m experiments.vae                                          the embedded digits, under a minute
   python -m experiments.vae --posterior=full --prior=vamp            another posterior and prior
+  python -m experiments.vae --posterior=iaf                          an inverse autoregressive flow
   python -m experiments.vae --dataset=mnist --binarise=stochastic --num_latents=50 --num_epochs=100
 """
 
@@ -15,6 +16,7 @@ from absl import flags as absl_flags
 from experiments import cli, latent
 from gm_jax import data as datasets
 from gm_jax.autoencoders import latents, vae
+from gm_jax.flows import iaf
 from gm_jax.nn.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 
 ARCHITECTURES = ('mlp', 'convolutional', 'one_hidden_layer', 'three_linear_layers')
@@ -38,7 +40,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_integer(name, default, help, lower_bound=lower_bound, flag_values=flags)
 
   choice('architecture', ARCHITECTURES, 'Networks; the last two and convolutional go without --hidden_sizes.')
-  choice('posterior', ('diagonal', 'full'), 'Covariance of the Gaussian posterior.')
+  choice('posterior', ('diagonal', 'full', 'iaf'), 'Gaussian with either covariance, or a flow behind a diagonal one.')
   choice('prior', ('normal', 'mixture', 'vamp'), 'Prior of the code.')
   integer('num_components', 50, 'Components of a mixture or VampPrior.')
   absl_flags.DEFINE_float('beta', 1.0, 'Weight of the KL in learning.', lower_bound=0, flag_values=flags)
@@ -53,7 +55,11 @@ def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset, name: s
   num_visible, num_latents = int(np.prod(dataset.shape)), flags.num_latents
   settings = {
     'head': latent.make_head(name, dataset),
-    'posterior': {'diagonal': latents.Diagonal, 'full': latents.FullCovariance}[flags.posterior](),
+    'posterior': {
+      'diagonal': latents.Diagonal,
+      'full': latents.FullCovariance,
+      'iaf': lambda: iaf.Posterior(num_latents, hidden_sizes=(max(64, num_latents),)),
+    }[flags.posterior](),
     'prior': {
       'normal': lambda: None,
       'mixture': lambda: latents.MixturePrior(num_latents, flags.num_components),

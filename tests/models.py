@@ -15,6 +15,7 @@ from gm_jax.autoregressive import deep_nade, docnade, fvsbn, made, made_degrees,
 from gm_jax.base import Algorithm, Batch, Model, bind, pure
 from gm_jax.boltzmann import contrastive, partition, rbm, tempering, visible
 from gm_jax.density import factor_analysis, gaussian, histogram, kernel, mixture, mixture_discrete, mixture_gaussian
+from gm_jax.flows import flow, glow, iaf, maf, nice, planar, realnvp
 from gm_jax.likelihoods import Categorical, Gaussian, MixtureOfGaussians
 from gm_jax.training import rules
 
@@ -27,7 +28,7 @@ class Row(NamedTuple):
   make: Callable[[str | None], Algorithm] | None  # (axis name of devices) -> algorithm; None if fitted in closed form
   batch: Batch  # of an even number of examples
   states: np.ndarray | None = None  # all values of x, where they can be counted
-  grid: tuple[np.ndarray, float] | None = None  # points and the volume of a cell, where x is real
+  grid: tuple[np.ndarray, float] | None = None  # points and the volume of a cell, where x is real and in the plane
   deterministic: bool = False  # whether a step draws no random numbers
   fixed: tuple[str, ...] = ()  # parameters that are chosen at the start and stay
   num_steps: int = 60
@@ -132,6 +133,7 @@ def rows() -> list[Row]:
     masde_row(),
     *autoencoder_rows(),
     *adversarial_rows(),
+    *flow_rows(),
   ]  # fmt: skip
 
 
@@ -374,3 +376,30 @@ def adversarial_rows() -> list[Row]:
     ),
     row('dcgan, conditional', gan.GAN(*players, 3, context_size=2), images, gan.GAMES['hinge']),
   ]  # fmt: skip
+
+
+def flow_rows() -> list[Row]:
+  """Flows of the plane, and Glow, whose log-det says that it is a density. All are one module, and so variants."""
+  labelled = Batch(CLUSTERS.x, np.tile(np.array([0, 1], np.int32), 12))
+  pixels = np.asarray(jax.random.normal(jax.random.key(1), (24, 16)) * np.linspace(0.5, 2, 16), np.float32)
+  smooth, plane = {'activation': jnp.tanh}, square(-10, 10, 801)
+  mixture = {'num_components': 2, 'context_size': 2}
+
+  def row(name, module, batch, grid=plane, epsilon=1e-3):
+    def make(axis_name):
+      # Where a gradient is zero but for rounding, Adam with a smaller epsilon would take steps of its own.
+      return rules.descent(*flow.objective(module), optax.adam(0.01, eps=epsilon), axis_name=axis_name)
+
+    return Row(name, pure(module), make, batch, grid=grid, bijector=flow.bijector(module))
+
+  glow_of_images = glow.glow((4, 4, 1), 2, 1, num_hidden=4, context_size=2)
+  rows = [
+    row('flow', maf.maf(2, 2, (8,), batch_norm=False, **mixture, **smooth), labelled),
+    row('flow, nice', nice.nice(2, 2, (8,), noise='normal', **smooth), CLUSTERS),
+    row('flow, iaf', iaf.iaf(2, 2, (8,), **smooth), CLUSTERS),
+    row('flow, planar', planar.planar(2, 3), CLUSTERS),
+    row('flow, glow', glow_of_images, Batch(pixels, labelled.context), None, epsilon=1e-2),
+  ]
+  # A step of batch normalisation sees the statistics of its own device, so two devices differ from one.
+  normalised = row('flow, realnvp', realnvp.dense(2, 2, (8,), batch_norm=True, **smooth), CLUSTERS)
+  return [*(one._replace(deterministic=True) for one in rows), normalised]
