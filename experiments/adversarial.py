@@ -93,26 +93,14 @@ def to_intensity(dataset: datasets.Dataset, x):
   return x if dataset.kind == 'real' else (x + 1) / 2
 
 
-def numbers(flags: absl_flags.FlagValues, name: str) -> tuple[int, ...]:
-  """A list flag as whole numbers.
-
-  Raises:
-    ValueError: if it holds something else.
-  """
-  try:
-    found = tuple(int(size) for size in flags[name].value)
-  except ValueError:
-    found = (0,)
-  if any(size < 1 for size in found):
-    raise ValueError(f'{name}={",".join(flags[name].value)}: give whole numbers of 1 or more, such as 128,128')
-  return found
-
-
 def make_players(
   flags: absl_flags.FlagValues, dataset: datasets.Dataset, condition: str = 'none', **critic_settings
 ) -> gan.GAN:
   """The two players that the flags ask for."""
-  generator_sizes, critic_sizes = numbers(flags, 'generator_sizes'), numbers(flags, 'critic_sizes')
+  generator_sizes, critic_sizes = (
+    cli.whole_numbers(flags, 'generator_sizes', least=0),
+    cli.whole_numbers(flags, 'critic_sizes', least=0),
+  )
   settings = {'num_kernels': flags.num_kernels, **critic_settings}
   pixels = dataset.kind != 'real'
   if flags.architecture == 'convolutional':

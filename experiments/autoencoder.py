@@ -54,7 +54,7 @@ def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> auto
   if flags.reconstruction == 'bernoulli' and dataset.kind not in ('binary', 'grey'):
     raise ValueError(f'reconstruction=bernoulli needs binary or grey data, but {dataset.name!r} is {dataset.kind}')
   if not flags.convolutional:
-    sizes = latent.hidden_sizes(flags)
+    sizes = cli.whole_numbers(flags, 'hidden_sizes', least=0)
     visible = int(np.prod(dataset.shape))
     return autoencoder.mlp(visible, flags.num_latents, sizes, reconstruction=flags.reconstruction)
   if len(dataset.shape) != 3:

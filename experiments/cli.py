@@ -274,6 +274,18 @@ def help_text(binary: Binary, flags: absl_flags.FlagValues, own: Sequence[str]) 
   ])  # fmt: skip
 
 
+def whole_numbers(flags: absl_flags.FlagValues, name: str, *, least: int = 1) -> tuple[int, ...]:
+  """A list flag as whole numbers of 1 or more, at least ``least`` of them; an empty text in it counts for nothing.
+
+  Raises:
+    ValueError: if it holds anything else, or fewer.
+  """
+  texts = [text for text in flags[name].value if text]
+  if len(texts) < least or not all(text.isdigit() and int(text) for text in texts):
+    raise ValueError(f'{name}={",".join(texts)}: give whole numbers of 1 or more with commas between, such as 100,100')
+  return tuple(map(int, texts))
+
+
 def make_plan(flags: absl_flags.FlagValues, num_examples: int) -> loop.Plan:
   """How long to train and how often to look, from the flags.
 

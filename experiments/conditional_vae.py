@@ -55,7 +55,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   name = latent.choose_likelihood(flags, dataset)
   data, context_size = condition(flags, latent.prepare(name, flags, dataset), dataset)
   module = conditional.mlp(
-    data.train.shape[1], flags.num_latents, context_size, latent.hidden_sizes(flags),
+    data.train.shape[1], flags.num_latents, context_size, cli.whole_numbers(flags, 'hidden_sizes', least=0),
     head=latent.make_head(name, dataset), activation=latent.ACTIVATIONS[flags.activation],
   )  # fmt: skip
 

@@ -72,18 +72,6 @@ def transform(flags: absl_flags.FlagValues) -> Callable:
   return scalar.Affine() if flags.transform == 'affine' else scalar.Spline(flags.num_bins)
 
 
-def hidden_sizes(flags: absl_flags.FlagValues) -> tuple[int, ...]:
-  """The flag as numbers.
-
-  Raises:
-    ValueError: if it holds anything else, or a layer without units.
-  """
-  sizes = [size for size in flags.hidden_sizes if size]
-  if not sizes or not all(size.isdigit() and int(size) for size in sizes):
-    raise ValueError(f'hidden_sizes={",".join(sizes)}: give whole numbers of 1 or more, such as 100,100')
-  return tuple(map(int, sizes))
-
-
 def context_size(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> int:
   """The number of classes that the flow is conditioned on, or 0.
 

@@ -23,7 +23,8 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
 def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: str | None) -> cli.Experiment:
   """The experiment that the flags ask for."""
   module = iaf.iaf(
-    flows.num_dimensions(dataset), flags.num_layers, flows.hidden_sizes(flags), transform=flows.transform(flags),
+    flows.num_dimensions(dataset), flags.num_layers, cli.whole_numbers(flags, 'hidden_sizes'),
+    transform=flows.transform(flags),
     context_size=flows.context_size(flags, dataset),
   )  # fmt: skip
   return flows.experiment(flags, dataset, module, axis_name)

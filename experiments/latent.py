@@ -73,18 +73,6 @@ def define_evaluation_flags(flags: absl_flags.FlagValues, name: str = 'num_impor
   )  # fmt: skip
 
 
-def hidden_sizes(flags: absl_flags.FlagValues) -> tuple[int, ...]:
-  """The flag as numbers.
-
-  Raises:
-    ValueError: if it holds anything else, or a layer without units.
-  """
-  sizes = [size for size in flags.hidden_sizes if size]
-  if not all(size.isdigit() and int(size) for size in sizes):
-    raise ValueError(f'hidden_sizes={",".join(sizes)}: give whole numbers of 1 or more, such as 200,200')
-  return tuple(map(int, sizes))
-
-
 def choose_likelihood(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> str:
   """The name of the distribution of a dimension.
 

@@ -47,12 +47,10 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
 
 def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> made.MADE:
   """The network that the flags and the data ask for."""
-  sizes = [text for text in flags.hidden_sizes if text]
-  if not all(size.isdigit() and int(size) for size in sizes):
-    raise ValueError(f'hidden_sizes={",".join(sizes)}: give whole numbers above 0 with commas between, such as 500,500')
+  sizes = cli.whole_numbers(flags, 'hidden_sizes', least=0)
   head = autoregressive.head_of(flags.head, flags.num_components, flags, dataset)
   degrees = made_degrees.degrees(
-    int(np.prod(dataset.shape)), [int(size) for size in sizes], ordering=flags.ordering,
+    int(np.prod(dataset.shape)), sizes, ordering=flags.ordering,
     connectivity=flags.connectivity, num_masks=flags.num_masks, key=jax.random.key(flags.seed),
     reach_all=not flags.direct,
   )  # fmt: skip

@@ -48,8 +48,7 @@ def make_graph(flags: absl_flags.FlagValues, dataset: datasets.Dataset, train: n
 
 def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: str | None) -> cli.Experiment:
   """The experiment that the flags ask for."""
-  if not all(size.isdigit() and int(size) for size in flags.hidden_sizes):
-    raise ValueError(f'hidden_sizes={",".join(flags.hidden_sizes)}: give positive numbers, such as 300 or 300,300')
+  sizes = cli.whole_numbers(flags, 'hidden_sizes')
   head = autoregressive.head_of('bernoulli', 1, flags, dataset)
   splits = autoregressive.prepare(flags, dataset)
   drawn = np.asarray(splits.transform(jax.random.key(0), splits.train))
@@ -57,7 +56,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   dims = range(len(graph))
   ordering = structure.ordering_of_small_blankets(graph) if flags.ordering == 'small_blankets' else np.array(dims)
   blankets = structure.looking_back_blankets(graph, ordering)
-  module = masde.MASDE(blankets, tuple(map(int, flags.hidden_sizes)), head)
+  module = masde.MASDE(blankets, sizes, head)
   model = pure(module)
   optimizer = autoregressive.optimizer(flags, cli.make_plan(flags, len(splits.train)).num_steps)
   algorithm = rules.descent(model.init, rules.likelihood_loss(model.log_prob), optimizer, axis_name=axis_name)

@@ -24,7 +24,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
 def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: str | None) -> cli.Experiment:
   """The experiment that the flags ask for."""
   module = nice.nice(
-    flows.num_dimensions(dataset), flags.num_layers, flows.hidden_sizes(flags), noise=flags.noise,
+    flows.num_dimensions(dataset), flags.num_layers, cli.whole_numbers(flags, 'hidden_sizes'), noise=flags.noise,
     context_size=flows.context_size(flags, dataset),
   )  # fmt: skip
   return flows.experiment(flags, dataset, module, axis_name)

@@ -54,7 +54,8 @@ def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> flow
       image_shape(dataset), flags.num_levels, flags.num_flow_steps, flags.num_hidden, context_size=classes
     )
   return realnvp.dense(
-    flows.num_dimensions(dataset), flags.num_layers, flows.hidden_sizes(flags), transform=flows.transform(flags),
+    flows.num_dimensions(dataset), flags.num_layers, cli.whole_numbers(flags, 'hidden_sizes'),
+    transform=flows.transform(flags),
     batch_norm=flags.batch_norm, context_size=classes,
   )  # fmt: skip
 

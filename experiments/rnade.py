@@ -98,10 +98,7 @@ def prepare(dataset: datasets.Dataset) -> Data:
 
 def make_module(flags: absl_flags.FlagValues, num_dimensions: int) -> RNADE:
   """The model that the flags ask for."""
-  try:
-    sizes = tuple(int(size) for size in flags.hidden_sizes)
-  except ValueError:
-    raise ValueError(f'hidden_sizes={",".join(flags.hidden_sizes)}: give whole numbers, as in 100,50') from None
+  sizes = cli.whole_numbers(flags, 'hidden_sizes')
   order = np.arange(num_dimensions)
   if flags.ordering == 'random':
     order = np.random.RandomState(flags.seed).permutation(num_dimensions)

@@ -68,7 +68,9 @@ def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset, name: s
   }
   if flags.architecture == 'mlp':
     activation = latent.ACTIVATIONS[flags.activation]
-    return vae.mlp(num_visible, num_latents, latent.hidden_sizes(flags), activation=activation, **settings)
+    return vae.mlp(
+      num_visible, num_latents, cli.whole_numbers(flags, 'hidden_sizes', least=0), activation=activation, **settings
+    )
   if flags.architecture != 'convolutional':
     return getattr(vae, flags.architecture)(num_latents, num_visible).clone(**_same_size(settings, flags))
   if len(dataset.shape) != 3:
