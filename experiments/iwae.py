@@ -43,11 +43,8 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
 
 def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset, name: str):
   """The model that the flags ask for."""
-  num_visible, sizes, head = (
-    int(np.prod(dataset.shape)),
-    cli.whole_numbers(flags, 'hidden_sizes', least=0),
-    latent.make_head(name, dataset),
-  )
+  num_visible, head = int(np.prod(dataset.shape)), latent.make_head(name, dataset)
+  sizes = cli.whole_numbers(flags, 'hidden_sizes', least=0)
   if flags.num_layers == '1':
     activation = latent.ACTIVATIONS[flags.activation]
     return vae.mlp(num_visible, flags.num_latents, sizes, head=head, activation=activation)
