@@ -294,11 +294,9 @@ def make_plan(flags: absl_flags.FlagValues, num_examples: int) -> loop.Plan:
   """
   num_steps = flags.num_steps or flags.num_epochs * max(num_examples // flags.batch_size, 1)
   twentieth = max(num_steps // 20, 1)
-  dispatch = min(twentieth, DISPATCH)
-  twentieth -= twentieth % dispatch
-  plan = loop.Plan(
-    num_steps, flags.batch_size, flags.eval_every or twentieth, flags.checkpoint_every or twentieth, dispatch
-  )
+  twentieth -= twentieth % min(twentieth, DISPATCH)
+  periods = flags.eval_every or twentieth, flags.checkpoint_every or twentieth
+  plan = loop.Plan(num_steps, flags.batch_size, *periods, steps_per_dispatch=min(DISPATCH, *periods))
   plan.check(num_examples)
   return plan
 

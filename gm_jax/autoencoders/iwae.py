@@ -21,8 +21,8 @@ Example, the bound rises with the number of samples:
   >>> from gm_jax.autoencoders import iwae, vae
   >>> x = jax.random.bernoulli(jax.random.key(0), 0.3, (500, 6)).astype('float32')
   >>> module = vae.mlp(num_visible=6, num_latents=2, hidden_sizes=(8,))
-  >>> params = module.init(jax.random.key(1), x)['params']
-  >>> bounds = [iwae.bound(module, k)(params, jax.random.key(2), x).mean() for k in (1, 5, 50)]
+  >>> params = jax.jit(module.init)(jax.random.key(1), x)['params']
+  >>> bounds = [jax.jit(iwae.bound(module, k))(params, jax.random.key(2), x).mean() for k in (1, 5, 50)]
   >>> bool(bounds[0] < bounds[1] < bounds[2])
   True
 """

@@ -26,7 +26,7 @@ Example:
   >>> machine, x = rbm.RBM(num_visible=4, num_hidden=3), jax.numpy.eye(4)
   >>> init, loss = objective(machine, persistent(num_chains=10), data=x)
   >>> algorithm = descent(init, loss, optax.sgd(0.1))
-  >>> state = algorithm.init(jax.random.key(0), Batch(x))
+  >>> state = jax.jit(algorithm.init)(jax.random.key(0), Batch(x))
   >>> for i in range(3):
   ...   state, metrics = algorithm.step(jax.random.key(i), state, Batch(x))
   >>> state.chains['visible'].shape, sorted(state.stats['offsets'])

@@ -19,7 +19,7 @@ Example:
   >>> import jax, jax.numpy as jnp
   >>> from gm_jax.boltzmann import rbm
   >>> machine = rbm.RBM(num_visible=6, num_hidden=3, kernel_scale=1.0)
-  >>> params = machine.init(jax.random.key(0), jnp.zeros((1, 6)))['params']
+  >>> params = jax.jit(machine.init)(jax.random.key(0), jnp.zeros((1, 6)))['params']
   >>> path = annealed_path(machine, params, jnp.zeros(6))
   >>> estimate = ais(path, temperatures(100), jax.random.key(1), num_chains=200)
   >>> exact = machine.apply({'params': params}, method='log_partition')

@@ -89,6 +89,7 @@ def test_simulated_data_are_bracketed_and_are_the_models_own():
     assert gap.mean() < 1
 
 
+@pytest.mark.slow
 def test_two_stochastic_layers_are_annealed_together():
   module, params, x, exact = two_layers()
   tune, forward, _ = annealing.annealer(module, num_temperatures=4, num_chains=200, num_leapfrog=2)

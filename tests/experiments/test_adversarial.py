@@ -21,7 +21,7 @@ RUNS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize('name', RUNS)
+@pytest.mark.parametrize('name', ['gan', pytest.param('conditional_gan', marks=pytest.mark.slow)])
 def test_a_run_ends_in_a_report(name, tmp_path):
   binary, argv, scores, pictures = RUNS[name]
   argv = [*argv, '--num_steps=4', '--eval_every=2', '--checkpoint_every=4', f'--workdir={tmp_path / "run"}']

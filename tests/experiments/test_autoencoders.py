@@ -62,7 +62,7 @@ def test_upper_halves_are_given_and_lower_ones_drawn(tmp_path):
 
 
 # These wait for `make test-slow`: most of their code is that of the binary of variational autoencoders.
-SLOW = ('iwae', 'conditional_vae', 'hierarchical_vae')
+SLOW = 'iwae', 'conditional_vae', 'hierarchical_vae', 'audio_vae'
 
 
 @pytest.mark.parametrize('name', [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in RUNS])

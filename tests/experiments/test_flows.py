@@ -36,6 +36,7 @@ def test_images_are_scored_in_bits_per_dimension_and_drawn_at_temperatures(tmp_p
   assert {'temperatures.png', 'walks.png', 'samples.png', 'classes.png'} <= pictures
 
 
+@pytest.mark.slow
 def test_an_energy_is_fitted_without_data(tmp_path):
   scores, pictures = run(planar.BINARY, tmp_path / 'run', '--energy=ring', '--num_layers=2')
   assert scores['divergence']['value'] > 0 and {'density.png', 'path.png'} <= pictures

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from gm_jax.autoencoders import vae
 from gm_jax.base import Batch, bind
@@ -12,6 +13,7 @@ from gm_jax.training import rules
 from tests import models
 
 
+@pytest.mark.slow
 def test_a_posterior_is_a_density_that_its_samples_have_and_starts_as_a_gaussian():
   module = vae.mlp(4, 2, (8,), posterior=iaf.Posterior(2, 2, (8,), num_features=3))
   algorithm = rules.descent(*vae.objective(module), optax.adam(0.02))
