@@ -19,7 +19,7 @@ lint: .venv/test
 	$(BIN)/ruff format --check .
 
 bench: .venv/bench
-	for file in benchmarks/*.py; do $(BIN)/python "$$file" || exit 1; done
+	for file in benchmarks/*.py; do $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit 1; done
 
 clean:
 	rm -rf .venv runs

@@ -9,12 +9,7 @@ trains; PyTorch is eager. It uses one batch of samples for both players, as is c
 each. On a busy machine read the processor times, with one pinned core as above.
 """
 
-import argparse
-import json
-import os
-import subprocess
-import sys
-import time
+from benchmarks import pairs
 
 MLP_STEPS, DCGAN_STEPS = 1000, 10
 CASES = {}
@@ -28,16 +23,9 @@ def case(name):
   return register
 
 
-def timed(function, num_steps, repeats=3):
-  """Least wall and processor milliseconds per update of a ``function`` that makes some, the first call apart."""
-  function()
-  wall, processor = [], []
-  for _ in range(repeats):
-    start = time.perf_counter(), time.process_time()
-    function()
-    wall.append(time.perf_counter() - start[0])
-    processor.append(time.process_time() - start[1])
-  return {'wall': min(wall) / num_steps * 1e3, 'processor': min(processor) / num_steps * 1e3}
+def timed(function, num_steps):
+  """Milliseconds per update of a ``function`` that makes ``num_steps`` of them."""
+  return pairs.timed(function, repeats=3, scale=1e3 / num_steps)
 
 
 def gm_jax_updates(module, data, batch, optimizer, num_steps):
@@ -157,43 +145,5 @@ def torch_dcgan():
 PAIRS = [('mlp pytorch', 'mlp gm_jax', 4.0), ('dcgan pytorch', 'dcgan gm_jax', 1.0)]
 
 
-def run_apart(name):
-  """One case in its own process, with one thread."""
-  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-  env = {'JAX_PLATFORMS': 'cpu', 'OMP_NUM_THREADS': '1', **os.environ, 'PYTHONPATH': root}
-  done = subprocess.run([sys.executable, __file__, '--case', name], capture_output=True, text=True, env=env)
-  if done.returncode:
-    raise RuntimeError(f'{name} failed:\n{done.stderr}')
-  return json.loads(done.stdout.splitlines()[-1])
-
-
-def main():
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--only', default='', help='run the cases whose name begins so')
-  parser.add_argument('--rounds', type=int, default=3, help='how often the processes take turns')
-  parser.add_argument('--core', type=int, help='pin all cases to this core')
-  parser.add_argument('--case', help=argparse.SUPPRESS)
-  args = parser.parse_args()
-  if args.case:
-    print(json.dumps(CASES[args.case]()))
-    return
-  if args.core is not None:
-    os.sched_setaffinity(0, {args.core})
-  found = {}
-  for _ in range(args.rounds):
-    for name in CASES:
-      if name.startswith(args.only):
-        new, old = run_apart(name), found.get(name, {})
-        found[name] = {clock: min(value, old.get(clock, value)) for clock, value in new.items()}
-        print(f'{name}: {new}', file=sys.stderr, flush=True)
-  print(f'{"case":24}{"wall ms":>10}{"processor ms":>14}')
-  for name, times in found.items():
-    print(f'{name:24}{times["wall"]:10.3f}{times["processor"]:14.3f}')
-  for peer, ours, goal in PAIRS:
-    if {peer, ours} <= set(found):
-      ratios = [found[peer][clock] / found[ours][clock] for clock in ('wall', 'processor')]
-      print(f'{peer} / {ours}: {ratios[0]:.2f} by wall, {ratios[1]:.2f} by processor (goal {goal})')
-
-
 if __name__ == '__main__':
-  main()
+  pairs.main('benchmarks.adversarial', __doc__, CASES, PAIRS, OMP_NUM_THREADS='1')

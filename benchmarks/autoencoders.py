@@ -1,6 +1,6 @@
 """Times the training of autoencoders against plain PyTorch, in one run, as ratios.
 
-  taskset -c 0 env OMP_NUM_THREADS=1 python benchmarks/autoencoders.py
+  taskset -c 0 env OMP_NUM_THREADS=1 python -m benchmarks.autoencoders
 
 A step of a variational autoencoder 784-400-20 at batch 128, and of an importance-weighted one 784-200-200-50 with 50
 samples at batch 20, Adam and float32 in both; and the memory that a log-likelihood by 5,000 samples takes. Every case
@@ -9,12 +9,9 @@ compiled as one scan, which is how the loop trains; PyTorch is eager, with one s
 the processor times, with one pinned thread as above.
 """
 
-import argparse
-import json
-import os
-import subprocess
-import sys
 import time
+
+from benchmarks import pairs
 
 STEPS = 20
 CASES = {}
@@ -28,16 +25,9 @@ def case(name):
   return register
 
 
-def timed(function, repeats=3):
-  """Least wall and processor milliseconds per step of a ``function`` that makes STEPS of them, the first call apart."""
-  function()
-  wall, processor = [], []
-  for _ in range(repeats):
-    start = time.perf_counter(), time.process_time()
-    function()
-    wall.append(time.perf_counter() - start[0])
-    processor.append(time.process_time() - start[1])
-  return {'wall': min(wall) / STEPS * 1e3, 'processor': min(processor) / STEPS * 1e3}
+def timed(function):
+  """Milliseconds per step of a ``function`` that makes STEPS of them."""
+  return pairs.timed(function, repeats=3, scale=1e3 / STEPS)
 
 
 def rows(batch):
@@ -165,47 +155,5 @@ PAIRS = [
 ]
 
 
-def run_apart(name):
-  """One case in its own process."""
-  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-  env = {'JAX_PLATFORMS': 'cpu', **os.environ, 'PYTHONPATH': root}
-  done = subprocess.run([sys.executable, __file__, '--case', name], capture_output=True, text=True, env=env)
-  if done.returncode:
-    raise RuntimeError(f'{name} failed:\n{done.stderr}')
-  return json.loads(done.stdout.splitlines()[-1])
-
-
-def main():
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--only', default='', help='run the cases whose name begins so')
-  parser.add_argument('--rounds', type=int, default=3, help='how often the processes take turns')
-  parser.add_argument('--case', help=argparse.SUPPRESS)
-  args = parser.parse_args()
-  if args.case:
-    try:
-      print(json.dumps(CASES[args.case]()))
-    except ModuleNotFoundError as error:
-      print(json.dumps({'skipped': str(error)}))
-    return
-  found = {}
-  for _ in range(args.rounds):
-    for name in CASES:
-      if name.startswith(args.only) and 'skipped' not in found.get(name, {}):
-        new, old = run_apart(name), found.get(name, {})
-        found[name] = {clock: min(value, old.get(clock, value)) for clock, value in new.items()}
-        print(f'{name}: {new}', file=sys.stderr, flush=True)
-  print(f'{"case":28}{"wall ms":>10}{"processor ms":>14}')
-  for name, times in found.items():
-    if 'wall' in times:
-      print(f'{name:28}{times["wall"]:10.2f}{times["processor"]:14.2f}')
-    else:
-      print(f'{name:28}', *(f'{what}: {value}' for what, value in times.items()))
-  for peer, ours, goal in PAIRS:
-    if 'wall' in found.get(peer, {}) and 'wall' in found.get(ours, {}):
-      ratios = [found[peer][clock] / found[ours][clock] for clock in ('wall', 'processor')]
-      wanted = f' (goal {goal})' if goal else ''
-      print(f'{peer} / {ours}: {ratios[0]:.2f} by wall, {ratios[1]:.2f} by processor{wanted}')
-
-
 if __name__ == '__main__':
-  main()
+  pairs.main('benchmarks.autoencoders', __doc__, CASES, PAIRS)

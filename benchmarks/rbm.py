@@ -1,8 +1,8 @@
 """Times the restricted Boltzmann machine against its peers, in one run, as ratios.
 
-  python benchmarks/rbm.py                        all cases
-  python benchmarks/rbm.py --only=train           those whose name begins so
-  python benchmarks/rbm.py --peer_python=PATH     with the peers installed in another environment
+  python -m benchmarks.rbm                        all cases
+  python -m benchmarks.rbm --only=train           those whose name begins so
+  python -m benchmarks.rbm --peer_python=PATH     with the peers installed in another environment
 
 One epoch of training over 10,000 synthetic binary rows (784 visible, 500 hidden units, batches and chains of 100,
 float32) and annealed importance sampling (100 chains, 1000 temperatures). Every case runs in a process of its own, so
@@ -13,10 +13,9 @@ matrix-product rate that a step of PCD-1 at batch 500 reaches.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import time
+
+from benchmarks import pairs
 
 NUM_VISIBLE, NUM_HIDDEN, NUM_ROWS, BATCH, RATE = 784, 500, 10_000, 100, 0.05
 CASES = {}
@@ -31,15 +30,8 @@ def case(name, peer=True):
 
 
 def timed(function, repeats=5):
-  """Least wall and processor seconds of ``function``, which waits for its own work; the first call is not counted."""
-  function()
-  wall, processor = [], []
-  for _ in range(repeats):
-    start = time.perf_counter(), time.process_time()
-    function()
-    wall.append(time.perf_counter() - start[0])
-    processor.append(time.process_time() - start[1])
-  return {'wall': min(wall), 'processor': min(processor)}
+  """Seconds of ``function``, which waits for its own work."""
+  return pairs.timed(function, repeats)
 
 
 def rows():
@@ -246,17 +238,6 @@ PAIRS = [
 ]
 
 
-def run_apart(name, peer_python):
-  """One case in its own process; None if its library is absent."""
-  python = peer_python if CASES[name][1] else sys.executable
-  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-  env = {'JAX_PLATFORMS': 'cpu', **os.environ, 'PYTHONPATH': root}
-  done = subprocess.run([python, __file__, '--case', name], capture_output=True, text=True, env=env)
-  if done.returncode:
-    raise RuntimeError(f'{name} failed:\n{done.stderr}')
-  return json.loads(done.stdout.splitlines()[-1])
-
-
 def main():
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--only', default='', help='run the cases whose name begins so')
@@ -274,7 +255,8 @@ def main():
   for _ in range(args.rounds):
     for name in CASES:
       if name.startswith(args.only) and 'skipped' not in found.get(name, {}):
-        new, old = run_apart(name, args.peer_python), found.get(name, {})
+        python = args.peer_python if CASES[name][1] else sys.executable
+        new, old = pairs.run_apart('benchmarks.rbm', name, python), found.get(name, {})
         least = {clock: min(new[clock], old.get(clock, new[clock])) for clock in ('wall', 'processor') if clock in new}
         found[name] = {**new, **least}
         print(f'{name}: {new}', file=sys.stderr, flush=True)
