@@ -16,7 +16,7 @@ from gm_jax.adversarial import conditional, dcgan, gan, theory, tricks, wgan
 from gm_jax.base import Batch, Variables
 from gm_jax.data import toy, transforms
 from gm_jax.density import kernel
-from gm_jax.evaluation import adversarial_plots, likelihood, modes, plots
+from gm_jax.evaluation import adversarial_plots, likelihood, modes, plots, two_sample
 from gm_jax.training import rules
 
 NUM_SAMPLES = 2500  # that are scored, as in PacGAN's protocol
@@ -186,6 +186,7 @@ class Judge(NamedTuple):
   def numbers(self):
     """``(variables, raw, key) -> (samples, numbers)``: what is looked at during training.
 
+    The distance, by which the best state is chosen, is that of sliced Wasserstein from the validation set.
     The samples are of ``variables``, averaged if an average is kept; the critic that is judged is that of ``raw``.
     """
     held_out = to_players(self.dataset, self.dataset.valid.x[:NUM_SAMPLES])
@@ -201,7 +202,10 @@ class Judge(NamedTuple):
       fake = self._sample(raw, second, len(held_out))
       real_scores = criticise(raw, held_out, **given)[0]
       fake_scores = criticise(raw, fake, **self.labels(len(held_out)))[0]
+      rows = lambda x: x.reshape(len(x), -1)
+      projected = two_sample.project(jax.random.key(0), rows(held_out), rows(samples), 256)
       found = {
+        'valid/negative_distance': -two_sample.mean_wasserstein(*projected),
         'valid/real_score': real_scores.mean(),
         'valid/fake_score': fake_scores.mean(),
         'valid/critic_accuracy': ((real_scores > 0).mean() + (fake_scores < 0).mean()) / 2,
@@ -275,6 +279,8 @@ def build(
     draw=lambda key, state, folder: draw(judge, key, state, folder),
     sample=lambda key, state, num: to_intensity(dataset, judge.sample(state.variables, key, num)),
     snapshot=lambda state: fixed(state.variables),
+    best_metric='valid/negative_distance',
+    score_last=True,
     published=published,
   )  # fmt: skip
 

@@ -46,6 +46,7 @@ class Experiment(NamedTuple):
   sample: Callable[[Key, TrainState, int], np.ndarray] | None  # [num, ...]
   transform: loop.Transform = loop.as_float
   best_metric: str | None = None  # of ``evaluate``, the larger the better; without one the last state is reported
+  score_last: bool = False  # whether the last state is scored beside the best one, as last_<name>
   published: Sequence[tuple[str, float, str]] = ()  # (name, number, source) of others, for the report
   # Kept at each evaluation as snapshots/<step>.npy, of the first replica, so that ``draw`` can show how learning went.
   snapshot: Callable[[TrainState], np.ndarray] | None = None
@@ -179,15 +180,16 @@ def run(binary: Binary, argv: Sequence[str]) -> None:
     state, seconds = restored.state, restored.notes['seconds']
   steps = int(np.ravel(state.step)[0])
   chosen = best and best.checkpoints.restore(state)
-  state = chosen.state if chosen else state
+  last, state = state, chosen.state if chosen else state
   if not chief:
     return
-  replicas = [jax.tree.map(lambda leaf, i=i: leaf[i], state) for i in range(flags.num_seeds)] if key.ndim else [state]
+  replicas = _replicas(state, flags)
   if flags.mode == 'sample':
     _write_samples(experiment, dataset, keys.purpose(seeds[0], 'sample'), replicas[0], flags.num_samples, workdir)
   else:
-    scores = [experiment.score(keys.purpose(s, 'score'), r) for s, r in zip(seeds, replicas, strict=True)]
-    scores = {name: likelihood.over_seeds([one[name] for one in scores]) for name in scores[0]}
+    scores = _scores(experiment, seeds, replicas)
+    if experiment.score_last:
+      scores |= {f'last_{name}': one for name, one in _scores(experiment, seeds, _replicas(last, flags)).items()}
     pictures = experiment.draw(keys.purpose(seeds[0], 'draw'), replicas[0], workdir)
     path = report.write_report(
       workdir,
@@ -206,6 +208,21 @@ def run(binary: Binary, argv: Sequence[str]) -> None:
     for name, one in scores.items():
       print(f'{name}: {likelihood.describe(one)}')
     print(f'report, pictures and checkpoints: {path.parent}')
+
+
+def _replicas(state: TrainState, flags: absl_flags.FlagValues) -> list[TrainState]:
+  """The states of the replicas, one by one."""
+  if flags.num_seeds == 1:
+    return [state]
+  return [jax.tree.map(lambda leaf, i=i: leaf[i], state) for i in range(flags.num_seeds)]
+
+
+def _scores(
+  experiment: Experiment, seeds: Sequence[Key], replicas: Sequence[TrainState]
+) -> dict[str, likelihood.Score]:
+  """The scores of an experiment, over its replicas."""
+  each = [experiment.score(keys.purpose(s, 'score'), r) for s, r in zip(seeds, replicas, strict=True)]
+  return {name: likelihood.over_seeds([one[name] for one in each]) for name in each[0]}
 
 
 def _evaluation(experiment: Experiment, workdir: pathlib.Path | None) -> Callable:

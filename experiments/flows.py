@@ -18,10 +18,11 @@ from gm_jax import data as datasets
 from gm_jax.base import Batch, as_variables, bind
 from gm_jax.data import toy, transforms
 from gm_jax.evaluation import flow_plots, likelihood, plots
-from gm_jax.flows import flow, normalisation, scalar
-from gm_jax.training import rules
+from gm_jax.flows import dequantisation, flow, normalisation, scalar
+from gm_jax.training import loop, rules
 
 SPACES = ('logit', 'unit')
+DEQUANTISATIONS = ('uniform', 'variational')
 _MAF = 'Papamakarios et al. 2017, arXiv v4'
 
 
@@ -46,6 +47,8 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
 
   help = 'Where grey data live: the real line, by a logit, or the unit cube (centred).'
   absl_flags.DEFINE_enum('space', SPACES[0], SPACES, help, flag_values=flags)
+  help = 'Noise that makes integers real: uniform, or learnt, which makes numbers bounds.'
+  absl_flags.DEFINE_enum('dequantisation', DEQUANTISATIONS[0], DEQUANTISATIONS, help, flag_values=flags)
   number('alpha', 0.05, 'The logit is taken of alpha + (1 - 2 alpha) x.')
   number('weight_decay', 0.0, 'Decay of the weights, times the learning rate at each step.')
   number('average', 0.99, 'Decay of the running average of the parameters, which is what is scored; 0 for none.')
@@ -97,6 +100,7 @@ class Data(NamedTuple):
   contexts: tuple[np.ndarray | None, ...]
   to_flow: Callable  # (key, x [..., D]) -> y [..., D], log-det [...]
   from_flow: Callable  # y [..., D] -> x [..., D]
+  from_cube: Callable | None = None  # of grey data: from the unit cube to where the flow lives, and its log-det
 
 
 def prepare(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Data:
@@ -111,6 +115,8 @@ def prepare(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Data:
   splits = tuple(np.asarray(split.x).reshape(len(split.x), -1) for split in every)
   contexts = tuple(split.y for split in every) if context_size(flags, dataset) else (None,) * 3
   if dataset.kind == 'real':
+    if flags.dequantisation != 'uniform':
+      raise ValueError(f'dequantisation={flags.dequantisation} is of grey data, but dataset={dataset.name!r} is real')
     fitted = transforms.fit_standardisation(splits[0])
     to_flow = lambda key, x: transforms.standardise(fitted, x)
     return Data(splits, contexts, to_flow, lambda y: transforms.inverse_standardise(fitted, y))
@@ -118,15 +124,15 @@ def prepare(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Data:
   if flags.space == 'logit':
     transforms.logit(np.float32(0.5), alpha, event_ndims=0)  # refuses an alpha that is out of range
 
+  from_cube = dequantisation.centred if flags.space == 'unit' else lambda y: transforms.logit(y, alpha)
+  to_cube = lambda y: transforms.inverse_logit(y, alpha) if flags.space == 'logit' else y + 0.5
+
   def to_flow(key, x):
     y, log_det = transforms.dequantise(key, x, levels)
-    if flags.space == 'unit':
-      return y - 0.5, log_det
-    y, more = transforms.logit(y, alpha)
+    y, more = from_cube(y)
     return y, log_det + more
 
-  from_unit = lambda y: transforms.inverse_logit(y, alpha) if flags.space == 'logit' else y + 0.5
-  return Data(splits, contexts, to_flow, lambda y: levels * from_unit(y))
+  return Data(splits, contexts, to_flow, lambda y: levels * to_cube(y), from_cube)
 
 
 def scorer(module: flow.Flow, data: Data, block_size: int = 500) -> Callable:
@@ -142,6 +148,18 @@ def scorer(module: flow.Flow, data: Data, block_size: int = 500) -> Callable:
     found = log_prob(params, y, context=context)
     bits = likelihood.bits_per_dimension(found, x.shape[-1], log_det=log_det)
     return {'log_prob': found + log_det, 'in_flow': found, 'bits': bits}
+
+  return likelihood.evaluator(numbers, block_size=block_size, stochastic=True)
+
+
+def bound_scorer(module: dequantisation.Dequantised, block_size: int = 500) -> Callable:
+  """``(params, key, x, context) -> means`` of a draw of the bound, as ``scorer`` names them."""
+  log_weight = bind(module, 'log_weight')
+
+  def numbers(params, key, x, context=None):
+    found = log_weight(params, key, x, context=context)
+    bits = likelihood.bits_per_dimension(found, x.shape[-1])
+    return {'log_prob': found, 'in_flow': found, 'bits': bits}
 
   return likelihood.evaluator(numbers, block_size=block_size, stochastic=True)
 
@@ -173,8 +191,15 @@ def experiment(
     optax.clip_by_global_norm(flags.clip or float('inf')),
     optax.adamw(schedule(flags.learning_rate, plan.num_steps), weight_decay=flags.weight_decay, mask=kernels),
   )
-  algorithm = rules.descent(*flow.objective(module), optimizer, axis_name=axis_name)
-  measure = scorer(module, data)
+  variational = flags.dequantisation == 'variational'
+  if variational and calibrated:
+    raise ValueError('dequantisation=variational does not go with batch normalisation: turn one of them off')
+  if variational:
+    whole = dequantisation.dequantised(module, dataset.levels, data.from_cube)
+    objective, measure = dequantisation.objective(whole), bound_scorer(whole)
+  else:
+    objective, measure = flow.objective(module), scorer(module, data)
+  algorithm = rules.descent(*objective, optimizer, axis_name=axis_name)
   some = np.random.RandomState(0).permutation(len(data.splits[0]))[:20_000]
 
   @jax.jit
@@ -185,6 +210,10 @@ def experiment(
 
   def variables_of(state):
     return calibrate(as_variables(state.variables)) if calibrated else state.variables
+
+  def flow_of(state):
+    """The variables of the flow alone."""
+    return dequantisation.of_flow(variables_of(state)) if variational else variables_of(state)
 
   def evaluate(step, state):
     del step
@@ -197,7 +226,8 @@ def experiment(
     found = measure(params, data.splits[2], data.contexts[2], key=test_key)
     on_train = measure(params, data.splits[0], data.contexts[0], key=test_key)
     if _grey(dataset):
-      scores = {'test_log_prob': found['in_flow'].score('exact'), 'train_log_prob': on_train['in_flow'].score('exact')}
+      name, kind = ('bound', 'lower bound') if variational else ('log_prob', 'exact')
+      scores = {f'test_{name}': found['in_flow'].score(kind), f'train_{name}': on_train['in_flow'].score(kind)}
       scores['test_bits'] = found['bits'].score('upper bound', unit='bits/dim')
     else:
       scores = {'test_log_prob': found['log_prob'].score('exact')}
@@ -206,18 +236,18 @@ def experiment(
     if dataset.name in toy.TOYS:
       truth = likelihood.summarise(toy.log_density(dataset.name)(data.splits[2]))
       scores['test_log_prob_of_the_truth'] = truth.score('exact')
-    return {**scores, **soundness(module, params, data, test_key, sample_key)}
+    return {**scores, **soundness(module, flow_of(state), data, test_key, sample_key)}
 
   def sample(key, state, num, **kwargs):
-    return data.from_flow(draw_samples(module, variables_of(state), key, num, data.contexts[2], **kwargs))
+    return data.from_flow(draw_samples(module, flow_of(state), key, num, data.contexts[2], **kwargs))
 
   return cli.Experiment(
     algorithm=rules.averaged(algorithm, flags.average) if flags.average else algorithm,
     data=Batch(data.splits[0], data.contexts[0]),
-    transform=lambda key, x: data.to_flow(key, x)[0],
+    transform=loop.as_float if variational else lambda key, x: data.to_flow(key, x)[0],
     evaluate=evaluate,
     score=score,
-    draw=lambda key, state, folder: draw(module, variables_of(state), data, dataset, key, folder),
+    draw=lambda key, state, folder: draw(module, flow_of(state), data, dataset, key, folder),
     sample=sample,
     best_metric='valid/log_prob',
     published=PUBLISHED.get(flags.dataset, ()),

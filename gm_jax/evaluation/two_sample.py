@@ -237,25 +237,32 @@ def sliced_wasserstein(
   real, fake = check_features(real=real, fake=fake)
   n, m = len(real), len(fake)
   direction_key, *keys = jax.random.split(key, 3)
-  directions = jax.random.normal(direction_key, (real.shape[1], num_projections), real.dtype)
-  directions /= jnp.linalg.norm(directions, axis=0)
-  x, y = (real @ directions).T, (fake @ directions).T  # [P, N], [P, M]
-
-  def value(x, y):
-    return jax.lax.map(lambda pair: wasserstein(*pair), (x, y)).mean()
+  x, y = project(direction_key, real, fake, num_projections)
 
   def resampled(first, second):
     def one(key):
       rows = [jax.random.randint(k, (num,), 0, size) for k, num, size in zip(
         jax.random.split(key), (n, m), (first.shape[1], second.shape[1]), strict=True
       )]  # fmt: skip
-      return value(first[:, rows[0]], second[:, rows[1]])
+      return mean_wasserstein(first[:, rows[0]], second[:, rows[1]])
 
     return lambda key: jax.lax.map(one, jax.random.split(key, num_resamples))
 
   spread = resampled(x, y)(keys[0])
   null = resampled(x, x)(keys[1])
-  return sample_score(value(x, y), spread.std(ddof=1), null.mean(), null.std(ddof=1))
+  return sample_score(mean_wasserstein(x, y), spread.std(ddof=1), null.mean(), null.std(ddof=1))
+
+
+def project(key: Key, real: Array, fake: Array, num: int) -> tuple[Array, Array]:
+  """Both sets on ``num`` random directions of the unit sphere: ``[N, D], [M, D] -> [num, N], [num, M]``."""
+  directions = jax.random.normal(key, (real.shape[1], num), real.dtype)
+  directions /= jnp.linalg.norm(directions, axis=0)
+  return (real @ directions).T, (fake @ directions).T
+
+
+def mean_wasserstein(x: Array, y: Array) -> Array:
+  """The mean of ``wasserstein`` over the rows of ``[P, N]`` and ``[P, M]``."""
+  return jax.lax.map(lambda pair: wasserstein(*pair), (x, y)).mean()
 
 
 def wasserstein(x: Array, y: Array) -> Array:

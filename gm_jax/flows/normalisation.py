@@ -14,15 +14,31 @@ from gm_jax.flows.layers import Layer
 
 
 class Scale(Layer):
-  """x = exp(-log_scale) z: NICE's last layer, seen from the noise, where z = exp(log_scale) x."""
+  """x = exp(-log_scale) z: NICE's last layer, seen from the noise, where z = exp(log_scale) x.
+
+  It starts with the scale that takes the batch that the model is initialised with to a deviation of one, which a pixel
+  of little noise would be long in learning.
+  """
 
   num_dimensions: int
 
   @nn.compact
+  def _log_scale(self, x: Array | None = None) -> Array:
+    def initial(key, shape):
+      del key
+      return jnp.zeros(shape) if x is None else -jnp.log(jnp.maximum(jnp.std(x.reshape(-1, *shape), axis=0), 1e-3))
+
+    return self.param('log_scale', initial, (self.num_dimensions,))
+
   def bijector(self, context: Array | None = None) -> distrax.Bijector:
     """The map from noise to data."""
-    log_scale = self.param('log_scale', nn.initializers.zeros, (self.num_dimensions,))
+    log_scale = self._log_scale()
     return distrax.Block(distrax.ScalarAffine(jnp.zeros_like(log_scale), log_scale=-log_scale), 1)
+
+  def inverse_and_log_det(self, x: Array, context: Array | None = None) -> tuple[Array, Array]:
+    """From data to noise; looks at the data once, when it is initialised."""
+    self._log_scale(x)
+    return super().inverse_and_log_det(x, context)
 
 
 class Standardisation(Layer):

@@ -27,12 +27,12 @@ def test_a_run_ends_in_a_report(name, tmp_path):
   argv = [*argv, '--num_steps=4', '--eval_every=2', '--checkpoint_every=4', f'--workdir={tmp_path / "run"}']
   cli.run(binary, [name, *argv])
   report = json.loads((tmp_path / 'run' / 'report.json').read_text())
-  assert scores <= set(report['metrics'])
+  assert scores | {f'last_{name}' for name in scores} <= set(report['metrics'])
   assert pictures <= {path.stem for path in (tmp_path / 'run').glob('*.png')}
   assert len([*(tmp_path / 'run' / 'snapshots').glob('*.npy')]) == 2
   lines = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
   seen = {key for line in lines for key in line}
-  assert {'train/generator_grad_norm', 'train/critic_accuracy', 'valid/real_score'} <= seen
+  assert {'train/generator_grad_norm', 'train/critic_accuracy', 'valid/real_score', 'valid/negative_distance'} <= seen
   assert ('valid/optimality_gap' in seen) == (name == 'gan')
 
 

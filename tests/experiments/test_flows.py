@@ -48,6 +48,8 @@ def test_the_other_binaries_run(tmp_path):
   run(iaf.BINARY, tmp_path / 'iaf', '--transform=spline', '--num_bins=4', '--hidden_sizes=4')
   run(realnvp.BINARY, tmp_path / 'images', '--dataset=digits', '--architecture=images', '--num_hidden=4')
   run(planar.BINARY, tmp_path / 'planar', '--energy=none', '--kind=radial')
+  scores, _ = run(nice.BINARY, tmp_path / 'learnt', '--hidden_sizes=4', '--dequantisation=variational')
+  assert scores['test_bound']['kind'] == 'lower bound' and 'test_log_prob' not in scores
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,8 @@ def test_the_other_binaries_run(tmp_path):
     (maf, ['--dataset=bars_and_stripes'], 'is binary, but a flow is a density of real or grey data'),
     (maf, ['--dataset=digits', '--hidden_sizes=8'], 'cannot bear each of the degrees'),
     (maf, ['--dataset=digits', '--alpha=0.5'], 'alpha=0.5'),
+    (realnvp, ['--dequantisation=variational'], 'dequantisation=variational is of grey data'),
+    (maf, ['--dataset=digits', '--dequantisation=variational'], 'does not go with batch normalisation'),
     (realnvp, ['--dataset=swiss_roll', '--conditional'], 'has no labels to condition on'),
     (realnvp, ['--hidden_sizes=5,x'], 'hidden_sizes=5,x: give whole numbers'),
     (glow, ['--dataset=two_moons'], 'this needs images'),

@@ -276,6 +276,16 @@ def test_an_attribute_is_the_difference_of_mean_codes():
   np.testing.assert_allclose(moved, [x, x + there.mean(0) - here.mean(0)], rtol=1e-5)
 
 
+def test_the_learnt_scale_starts_with_that_of_the_data():
+  module = flow.Flow(3, normalisation.Scale(3))
+  x = data(3) * jnp.array([1.0, 100.0, 0.01])
+  variables = module.init(jax.random.key(0), x)
+  codes = module.apply(variables, x, method='encode')
+  np.testing.assert_allclose(jnp.std(codes, axis=0), 1, rtol=1e-5)
+  constant = module.init(jax.random.key(0), jnp.ones((5, 3)))
+  assert np.isfinite(constant['params']['layers']['log_scale']).all()
+
+
 # Numbers of the original data.
 
 
