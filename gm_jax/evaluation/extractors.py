@@ -37,6 +37,7 @@ import numpy as np
 import optax
 
 from gm_jax.base import Array, Batch, Extra, Key
+from gm_jax.nn.convolution import Conv
 from gm_jax.training import loop, rules
 
 BLOCK_SIZE = 250  # images at a time
@@ -112,7 +113,7 @@ class RandomNetwork(nn.Module):
     """[N, H, W, C] to [N, num_features]."""
     x = images
     for size in (32, 64):
-      x = nn.relu(nn.Conv(size, (3, 3), strides=2, kernel_init=nn.initializers.he_normal())(x))
+      x = nn.relu(Conv(size, (3, 3), strides=2, kernel_init=nn.initializers.he_normal())(x))
     return nn.Dense(self.num_features, use_bias=False)(x.reshape(len(x), -1))
 
 

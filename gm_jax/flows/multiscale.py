@@ -18,6 +18,7 @@ from gm_jax.base import Array
 from gm_jax.flows import normalisation
 from gm_jax.flows.layers import Layer, Sequential
 from gm_jax.flows.scalar import Affine
+from gm_jax.nn.convolution import Conv
 
 
 def shapes(image_shape: tuple[int, int, int], num_levels: int) -> list[tuple[int, int, int]]:
@@ -51,11 +52,11 @@ class ConvolutionalNetwork(nn.Module):
   @nn.compact
   def __call__(self, x: Array, context: Array | None = None) -> Array:
     """The outputs; the context is joined to the first hidden layer."""
-    h = nn.Conv(self.num_hidden, (3, 3))(x)
+    h = Conv(self.num_hidden, (3, 3))(x)
     if context is not None:
       h = h + nn.Dense(self.num_hidden, use_bias=False)(context)[..., None, None, :]
     h = nn.relu(nn.Dense(self.num_hidden)(nn.relu(h)))
-    return nn.Conv(self.num_outputs, (3, 3), kernel_init=nn.initializers.zeros)(h)
+    return Conv(self.num_outputs, (3, 3), kernel_init=nn.initializers.zeros)(h)
 
 
 class ImageCoupling(Layer):
@@ -123,7 +124,7 @@ class Prior(Layer):
   @nn.compact
   def given(self, h: Array, context: Array | None = None) -> distrax.Bijector:
     """The map from noise to y; h is ``[..., H, W, C]``."""
-    outputs = nn.Conv(2 * self.num_channels, (3, 3), kernel_init=nn.initializers.zeros)(h)
+    outputs = Conv(2 * self.num_channels, (3, 3), kernel_init=nn.initializers.zeros)(h)
     if context is not None:
       outputs = outputs + _from_context(2 * self.num_channels, context)
     shift, log_scale = jnp.split(outputs, 2, axis=-1)

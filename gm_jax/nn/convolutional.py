@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from gm_jax.base import Array
+from gm_jax.nn.convolution import Conv
 
 
 class ConvolutionalEncoder(nn.Module):
@@ -39,7 +40,7 @@ class ConvolutionalEncoder(nn.Module):
     batch = x.shape[:-1]
     x = x.reshape(-1, *self.image_shape)
     for size in self.features:
-      x = self.activation(nn.Conv(size, (self.kernel_size,) * 2, strides=2)(x))
+      x = self.activation(Conv(size, (self.kernel_size,) * 2, strides=2)(x))
     return nn.Dense(self.num_outputs)(x.reshape(*batch, -1))
 
 
@@ -75,7 +76,7 @@ class ConvolutionalDecoder(nn.Module):
     following = (*self.features[1:], channels * self.outputs_per_dimension)
     for (rows, columns), size in zip(sides[-2::-1], following, strict=True):
       x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)[:, :rows, :columns]
-      x = nn.Conv(size, (self.kernel_size,) * 2)(x)
+      x = Conv(size, (self.kernel_size,) * 2)(x)
       x = self.activation(x) if (rows, columns) != (height, width) else x
     return x.reshape(*batch, -1)
 
