@@ -276,7 +276,7 @@ def build(
     transform=lambda key, x: to_players(dataset, x),
     evaluate=evaluate,
     score=score,
-    draw=lambda key, state, folder: draw(judge, key, state, folder),
+    draw=lambda key, state, folder: draw(judge, key, state, folder, plan.num_steps),
     sample=lambda key, state, num: to_intensity(dataset, judge.sample(state.variables, key, num)),
     snapshot=lambda state: fixed(state.variables),
     best_metric='valid/negative_distance',
@@ -308,10 +308,10 @@ def nearest_scores(dataset, samples, labels) -> dict[str, likelihood.Score]:
   return scores
 
 
-def draw(judge: Judge, key, state, folder) -> list[cli.Picture]:
+def draw(judge: Judge, key, state, folder, num_steps: int) -> list[cli.Picture]:
   """Samples over training, and beside the data; of images walks between codes and nearest neighbours, too."""
   dataset, pictures = judge.dataset, []
-  snapshots = cli.read_snapshots(folder, int(state.step))
+  snapshots = cli.read_snapshots(folder, num_steps)
 
   def keep(name, figure, caption):
     plots.save(figure, folder / name)

@@ -16,13 +16,17 @@ ROWS = {row.name: row for row in models.rows()}
 
 
 def every(condition, *, variants=True):
-  """Runs a law over all rows that it applies to.
+  """Runs a law over all rows that it applies to, some of them only in ``make test-slow``.
 
   Where ``variants`` is false, the law is about the machinery and not about the mathematics of a model: further rows of
-  one, named behind a comma, wait for ``make test-slow``.
+  one, named behind a comma, wait. Else only rows wait that have the very model of an earlier one, and learn otherwise.
   """
-  slow = lambda name: () if variants or ',' not in name else pytest.mark.slow
-  rows = [pytest.param(name, marks=slow(name)) for name, row in ROWS.items() if condition(row)]
+  rows, models_so_far = [], []
+  for name, row in ROWS.items():
+    if condition(row):
+      wait = any(row.model is model for model in models_so_far) if variants else ',' in name
+      rows.append(pytest.param(name, marks=pytest.mark.slow if wait else ()))
+      models_so_far.append(row.model)
   return pytest.mark.parametrize('name', rows)
 
 
@@ -219,7 +223,7 @@ def test_a_bijector_inverts_and_its_volume_is_that_of_autodiff(name):
   def both_ways(x):
     z, inverse_log_det = bijector.inverse_and_log_det(x)
     back, forward_log_det = bijector.forward_and_log_det(z)
-    jacobian = jax.jacfwd(flat(bijector.inverse))(x.ravel()).reshape(size, size)
+    jacobian = jax.jacrev(flat(bijector.inverse))(x.ravel()).reshape(size, size)
     return back, inverse_log_det, forward_log_det, jnp.linalg.slogdet(jacobian)[1]
 
   back, inverse_log_det, forward_log_det, expected = both_ways(x)

@@ -3,7 +3,8 @@
 XLA has good kernels for a convolution on a CPU, but for its gradients, which are convolutions of other shapes, only
 where they stand outside of loops: within a ``lax.scan`` they take ten times as long (``benchmarks/convolution.py``).
 Written out, the gradient of the kernel is one matrix product of all patches with the gradients of the outputs, and that
-of the input is a convolution, of the spread gradients with the mirrored kernel, of the good kind.
+of the input is a convolution, of the spread gradients with the mirrored kernel, of the good kind. Both can be
+differentiated again, backwards; forward-mode differentiation is refused by JAX where gradients are written out.
 
 Example, three by three pixels of ones, and by how much each tap of a kernel moves their sum:
   >>> import jax

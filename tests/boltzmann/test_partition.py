@@ -74,7 +74,7 @@ def test_too_many_states():
     partition.log_sum_over_states(lambda s: s.sum(-1), 13, 3)
 
 
-@pytest.mark.parametrize('num_steps', [5, 20, 100])
+@pytest.mark.parametrize('num_steps', [5, 20, pytest.param(100, marks=pytest.mark.slow)])
 def test_both_walks_are_unbiased_and_bracket(truth, num_steps):
   log_z, samples = truth
   forward = np.asarray(walk(PATH, num_steps)) + float(PATH.log_z)
