@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from gm_jax import likelihoods
 
@@ -113,6 +114,23 @@ def test_a_discretised_logistic_keeps_its_tails(location):
   expected = np.where(x == 0, log_cdf(high), np.where(x == 255, log_survival(low), inside))
   np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-5)
   assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+  ('head', 'outputs', 'peak'),
+  [
+    (likelihoods.Gaussian(min_scale=0.01), [0.3], stats.norm.logpdf(0)),
+    (likelihoods.MixtureOfGaussians(1, min_scale=0.01), [0.0, 0.3], stats.norm.logpdf(0)),
+    (likelihoods.MixtureOfLaplaces(1, min_scale=0.01), [0.0, 0.3], stats.laplace.logpdf(0)),
+  ],
+)
+def test_no_density_grows_beyond_that_of_the_least_scale(head, outputs, peak):
+  found = lambda log_scale: head.log_prob(jnp.array([*outputs, log_scale]), jnp.float32(0.3))
+  for log_scale in (-20.0, -1e4):  # a network that shrinks onto a point
+    value, slope = jax.value_and_grad(found)(log_scale)
+    assert float(value) == pytest.approx(peak - math.log(0.01), rel=1e-5)
+    assert np.isfinite(slope)
+  assert float(found(0.0)) == pytest.approx(peak - math.log(1.01), rel=1e-5)
 
 
 def test_heads_refuse_what_is_no_distribution():
