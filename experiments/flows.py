@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from absl import flags as absl_flags
 
-from experiments import cli
+from experiments import cli, vectors
 from gm_jax import data as datasets
 from gm_jax.base import Batch, as_variables, bind
 from gm_jax.data import toy, transforms
@@ -111,8 +111,7 @@ def prepare(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Data:
   """
   if dataset.kind not in ('real', 'grey'):
     raise ValueError(f'dataset={dataset.name!r} is {dataset.kind}, but a flow is a density of real or grey data')
-  every = (dataset.train, dataset.valid, dataset.test)
-  splits = tuple(np.asarray(split.x).reshape(len(split.x), -1) for split in every)
+  splits, every = vectors.flat(dataset)[:3], (dataset.train, dataset.valid, dataset.test)
   contexts = tuple(split.y for split in every) if context_size(flags, dataset) else (None,) * 3
   if dataset.kind == 'real':
     if flags.dequantisation != 'uniform':
