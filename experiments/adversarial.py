@@ -1,5 +1,6 @@
 """What the binaries of adversarial models share: data and players from flags, the game, its diagnosis, and pictures."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from gm_jax.adversarial import conditional, dcgan, gan, theory, tricks, wgan
 from gm_jax.base import Batch, Variables
 from gm_jax.data import toy, transforms
 from gm_jax.density import kernel
-from gm_jax.evaluation import adversarial_plots, likelihood, modes, plots, two_sample
+from gm_jax.evaluation import adversarial_plots, extractors, likelihood, modes, plots, two_sample
 from gm_jax.training import rules
 
 NUM_SAMPLES = 2500  # that are scored, as in PacGAN's protocol
@@ -253,6 +254,8 @@ def build(
   look = judge.numbers()
   fixed = jax.jit(lambda variables: judge._sample(variables, jax.random.key(0), 1000 if _is_plane(dataset) else 100))
 
+  classifier = functools.cache(lambda: train_classifier(dataset))
+
   def evaluate(step, state):
     samples, found = jax.device_get(look(state.variables, raw_variables(state), jax.random.key(step)))
     found = {name: float(value) for name, value in found.items()}
@@ -266,7 +269,10 @@ def build(
     samples = judge.sample(state.variables, key, NUM_SAMPLES)
     if dataset.name in toy.MODES:
       return modes.scores(samples, *toy.MODES[dataset.name])
-    return nearest_scores(dataset, samples, judge.labels(NUM_SAMPLES))
+    scores = nearest_scores(dataset, samples)
+    if module.context_size and len(dataset.shape) == 3:
+      scores |= class_scores(dataset, classifier(), samples, np.asarray(judge.labels(NUM_SAMPLES)['context']))
+    return scores
 
   return cli.Experiment(
     algorithm=make_algorithm(
@@ -289,23 +295,32 @@ def _is_plane(dataset) -> bool:
   return dataset.shape == (2,)
 
 
-def nearest_scores(dataset, samples, labels) -> dict[str, likelihood.Score]:
-  """How far samples are from the training set, beside test examples; of a conditional model how often classes agree.
-
-  The distance is the Euclidean one in [-1, 1]^D to the nearest training example: samples that are much nearer than test
-  examples are copies. The class of a sample is that of its neighbour; how often a test example has the class of its own
-  is what that judge is worth.
-  """
+def nearest_scores(dataset, samples) -> dict[str, likelihood.Score]:
+  """How far samples are from the training set, beside test examples, in [-1, 1]^D: what is much nearer is a copy."""
   train = np.asarray(to_players(dataset, dataset.train.x))
   test = np.asarray(to_players(dataset, dataset.test.x[: len(samples)]))
   scores = {}
-  for name, x, asked in (('sample', samples, labels.get('context')), ('test', test, dataset.test.y)):
-    index, distance = plots.nearest_neighbors(x, train)
+  for name, x in (('sample', samples), ('test', test)):
+    _, distance = plots.nearest_neighbors(x, train)
     scores[f'{name}_distance_to_train'] = likelihood.summarise(distance).score('estimate', 'in [-1, 1]^D')
-    if labels:
-      agree = dataset.train.y[index] == np.asarray(asked)[: len(x)]
-      scores[f'{name}_class_agreement'] = likelihood.summarise(100.0 * agree).score('estimate', '%')
   return scores
+
+
+def class_scores(dataset, classifier: extractors.Extractor, samples, asked) -> dict[str, likelihood.Score]:
+  """How often a classifier gives samples the class that was asked for, and test images their own."""
+  scores = {}
+  for name, x, y in (('sample', samples, asked), ('test', to_players(dataset, dataset.test.x), dataset.test.y)):
+    answers = np.asarray(classifier.extract((np.asarray(x) + 1) / 2).logits).argmax(1)
+    scores[f'{name}_class_agreement'] = likelihood.summarise(100.0 * (answers == y)).score('estimate', '%')
+  return scores
+
+
+def train_classifier(dataset) -> extractors.Extractor:
+  """The judge of the classes of images."""
+  images = lambda split: (np.asarray(to_players(dataset, split.x) + 1) / 2, split.y)
+  return extractors.train_classifier(
+    jax.random.key(0), images(dataset.train), images(dataset.test), dataset.num_classes
+  )
 
 
 def draw(judge: Judge, key, state, folder, num_steps: int) -> list[cli.Picture]:
