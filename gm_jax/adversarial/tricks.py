@@ -111,7 +111,6 @@ def begin_history(params: Params) -> History:
 def remember(history: History, params: Params) -> History:
   """The history with one more set of parameters."""
   count = history.count + 1
-  params = jax.lax.stop_gradient(params)
   return History(jax.tree.map(lambda mean, new: mean + (new - mean) / count, history.mean, params), count)
 
 

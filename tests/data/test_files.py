@@ -55,6 +55,17 @@ def test_mnist_keeps_the_last_10000_for_validation(mnist):
   np.testing.assert_array_equal(dataset.valid.y, np.arange(20, 10_020) % 10)
 
 
+def test_stacked_digits_bear_the_label_of_their_channels(mnist):
+  single, stacked = data.load('mnist', data_dir=mnist), data.load('stacked_mnist', data_dir=mnist)
+  assert stacked.train.x.shape == (128_000, 28, 28, 3) and stacked.num_classes == 1000
+  labels = {image.tobytes(): set() for image in single.test.x}
+  for image, label in zip(single.test.x, single.test.y, strict=True):
+    labels[image.tobytes()].add(int(label))
+  for image, label in zip(stacked.test.x[:50], stacked.test.y[:50], strict=True):
+    for channel, digit in enumerate(f'{label:03}'):
+      assert int(digit) in labels[np.ascontiguousarray(image[..., channel : channel + 1]).tobytes()]
+
+
 @pytest.mark.parametrize(
   ('file', 'change', 'problem'),
   [
