@@ -23,8 +23,9 @@ def test_what_scores_cost():
     'non_saturating': (minus_log_d, minus_log_rest, minus_log_d),
     'least_squares': ((s - 1) ** 2 / 2, s**2 / 2, (s - 1) ** 2 / 2),
     'hinge': (np.maximum(0, 1 - s), np.maximum(0, 1 + s), -s),
+    'wasserstein': (-s, s, -s),
   }
-  for name, game in gan.GAMES.items():
+  for name, game in (*gan.GAMES.items(), ('wasserstein', wgan.WASSERSTEIN)):
     for function, costs in zip(game, expected[name], strict=True):
       np.testing.assert_allclose(function(scores), costs, rtol=1e-5, atol=1e-12)
 
@@ -84,6 +85,15 @@ def test_the_value_of_a_wasserstein_critic_is_the_distance_of_transport_and_what
   exact = theory.wasserstein_of_samples(real, fake) + (difference**2 / (20 * between)).sum() * width
   # The slope of a network is a step function, which costs it a little of the best gap.
   assert gap.mean() == pytest.approx(float(exact), abs=4 * gap.std() / np.sqrt(200) + 0.01)
+
+
+@pytest.mark.parametrize('game', [wgan.WASSERSTEIN, gan.GAMES['hinge']])
+def test_samples_move_towards_the_data(game):
+  module = gan.GAN(gan.MLPGenerator((), (1,), kernel_init=nn_ones), gan.MLPCritic(()), num_latents=1)
+  data = lambda key: 3 + jax.random.normal(jax.random.fold_in(key, 1), (200, 1))
+  clipped = optax.chain(optax.sgd(0.5), wgan.clip_weights(0.5))
+  state, _ = run(module, game, data, clipped, 40, generator_rate=0.1)
+  assert 1 < state.params.generator['Dense_0']['bias'][0] < 5
 
 
 def test_slopes_are_taken_over_all_values_of_an_example():
