@@ -48,6 +48,16 @@ def test_no_score_is_better_than_the_optimal_one(name, target, best):
     np.testing.assert_allclose(log_odds(np.asarray(formula)), best, rtol=1e-4, atol=1e-5)
 
 
+def test_the_optimal_discriminator_of_targets_on_both_sides():
+  real, fake = 0.9, 0.1
+  paid = lambda d: (
+    -P * (real * np.log(d) + (1 - real) * np.log1p(-d)) - Q * (fake * np.log(d) + (1 - fake) * np.log1p(-d))
+  )
+  best = np.asarray(theory.optimal_discriminator(P, Q, real, fake), np.float64)
+  for other in (best - 1e-2, best + 1e-2):
+    assert (paid(best) < paid(other)).all()
+
+
 def test_the_least_hinge_loss_is_twice_the_overlap():
   at_best = loss_of_scores(GAMES['hinge'], jnp.sign(P - Q))
   assert at_best == pytest.approx(2 * np.minimum(P, Q).sum(), abs=1e-6)
