@@ -189,9 +189,8 @@ def train_classifier(dataset) -> extractors.Extractor:
     first = lambda split: split._replace(x=split.x[:50_000, ..., :1], y=split.y[:50_000] // 100)
     dataset = dataset._replace(train=first(dataset.train), test=first(dataset.test), num_classes=10)
   images = lambda split: (np.asarray(to_players(dataset, split.x) + 1) / 2, split.y)
-  return extractors.train_classifier(
-    jax.random.key(0), images(dataset.train), images(dataset.test), dataset.num_classes
-  )
+  sets = images(dataset.train), images(dataset.test)
+  return extractors.train_classifier(jax.random.key(0), *sets, dataset.num_classes, num_steps=1500)
 
 
 def draw(judge: Judge, key, state, folder, num_steps: int) -> list[cli.Picture]:
