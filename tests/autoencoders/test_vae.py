@@ -286,7 +286,7 @@ def test_convolutional_networks_speak_of_every_pixel_of_odd_images():
   params = jax.jit(module.init)(jax.random.key(0), x)['params']
   assert jax.eval_shape(bind(module, 'bound'), params, jax.random.key(0), x).shape == (2, 3)
   assert jax.eval_shape(bind(module, 'decode'), params, jnp.zeros((2, 3, 3))).shape == (2, 3, 70)
-  outputs = jax.jit(jax.jacfwd(lambda z: module.apply({'params': params}, z, method='decode')))(jnp.zeros(3))
+  outputs = jax.jit(jax.jacrev(lambda z: module.apply({'params': params}, z, method='decode')))(jnp.zeros(3))
   assert (np.abs(outputs).max(1) > 0).all()
   with pytest.raises(ValueError, match=r'images of image_shape=\(7, 5, 2\) have 70'):
     encoder.init(jax.random.key(0), jnp.ones((2, 71)))
