@@ -16,14 +16,14 @@ Example, maximum likelihood of the bound in four lines; of four values two are s
   >>> from gm_jax.base import Batch
   >>> from gm_jax.flows import realnvp
   >>> from gm_jax.training.rules import descent
-  >>> x = jax.numpy.tile(jax.numpy.array([[0, 3], [3, 0]]), (50, 1))
+  >>> x = jax.numpy.tile(jax.numpy.array([[0, 3], [3, 0]]), (200, 1))
   >>> module = dequantised(realnvp.dense(2, 4, (16,)), levels=4, hidden_sizes=(16,))
-  >>> algorithm = descent(*objective(module), optax.adam(0.01))
+  >>> algorithm = descent(*objective(module), optax.adam(0.005))
   >>> init, step = jax.jit(algorithm.init), jax.jit(algorithm.step)
   >>> state = init(jax.random.key(0), Batch(x))
-  >>> for i in range(400):
+  >>> for i in range(300):
   ...   state, metrics = step(jax.random.key(i), state, Batch(x))
-  >>> bool(metrics['loss'] < 2.2)  # 2 log 4 = 2.77 nats for a uniform model, log 2 = 0.69 for the true one
+  >>> bool(metrics['loss'] < 2)  # 2 log 4 = 2.77 nats for a uniform model, log 2 = 0.69 for the true one
   True
 """
 
