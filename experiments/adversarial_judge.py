@@ -168,12 +168,13 @@ def class_scores(dataset, classifier: extractors.Extractor, samples, asked) -> d
 
 def stacked_scores(judge: Judge, classifier: extractors.Extractor, variables, key) -> dict[str, likelihood.Score]:
   """Which of the thousand triples of digits 26,000 samples show, digit by digit, and how far their shares are off."""
-  draw, found = jax.jit(lambda key: judge.draw(variables, key, 1000)), np.zeros(1000, int)
+  draw, found = jax.jit(lambda variables, key: judge.draw(variables, key, 1000)), np.zeros(1000, int)
   for i in range(26):
-    samples = (np.asarray(draw(jax.random.fold_in(key, i))) + 1) / 2
+    samples = (np.asarray(draw(variables, jax.random.fold_in(key, i))) + 1) / 2
     digits = [np.asarray(classifier.extract(samples[..., c : c + 1]).logits).argmax(1) for c in range(3)]
     found += np.bincount(100 * digits[0] + 10 * digits[1] + digits[2], minlength=1000)
-  seen, n = modes.of_counts(found, 26_000), 26_000
+  n = int(found.sum())
+  seen = modes.of_counts(found, n)
   floor = f'nats (a perfect sampler {modes.least_divergence(1000, n):.4f})'
   return {
     'modes': likelihood.score(seen.num_modes, 'estimate', stderr=None, n=n, unit='of 1000, with a sample'),

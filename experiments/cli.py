@@ -189,7 +189,9 @@ def run(binary: Binary, argv: Sequence[str]) -> None:
   else:
     scores = _scores(experiment, seeds, replicas)
     if experiment.score_last:
-      scores |= {f'last_{name}': one for name, one in _scores(experiment, seeds, _replicas(last, flags)).items()}
+      best_is_last = not chosen or np.array_equal(last.step, state.step)
+      found = scores if best_is_last else _scores(experiment, seeds, _replicas(last, flags))
+      scores = {**scores, **{f'last_{name}': one for name, one in found.items()}}
     pictures = experiment.draw(keys.purpose(seeds[0], 'draw'), replicas[0], workdir)
     path = report.write_report(
       workdir,

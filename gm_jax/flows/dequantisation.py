@@ -33,9 +33,9 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from gm_jax.base import Array, Extra, Key, Loss, Params, Variables, as_variables, pure
+from gm_jax.base import Array, Key, Loss, Params, Variables, as_variables
 from gm_jax.flows import coupling
-from gm_jax.flows.flow import Flow, Noise
+from gm_jax.flows.flow import Flow, Noise, maximising
 from gm_jax.flows.layers import Scanned
 from gm_jax.flows.scalar import AFFINE
 
@@ -112,14 +112,7 @@ def dequantised(
 
 def objective(module: Dequantised) -> tuple[Callable, Loss]:
   """Initialisation and loss for ``descent``: minus a draw of the bound, in nats per example."""
-
-  def loss(params, key, batch, state):
-    log_weight, updated = module.apply(
-      {'params': params, **state.stats}, key, batch.x, context=batch.context, method='log_weight', mutable=['stats']
-    )
-    return -jnp.mean(log_weight), Extra(stats={**state.stats, **updated})
-
-  return pure(module).init, loss
+  return maximising(module, lambda module, key, batch: module.log_weight(key, batch.x, context=batch.context))
 
 
 def of_flow(params: Params | Variables) -> Variables:

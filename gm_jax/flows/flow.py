@@ -167,13 +167,15 @@ def objective(module: Flow) -> tuple[Callable, Loss]:
   In a step of learning the running statistics of the layers are updated, which is how batch normalisation knows that
   it is to use those of the batch.
   """
+  return maximising(module, lambda module, key, batch: module.log_prob(batch.x, context=batch.context))
+
+
+def maximising(module: nn.Module, value: Callable) -> tuple[Callable, Loss]:
+  """Initialisation and loss of a module of flows: minus the mean of ``value(module, key, batch)``, ``[B]``."""
 
   def loss(params, key, batch, state):
-    del key
-    log_prob, updated = module.apply(
-      {'params': params, **state.stats}, batch.x, context=batch.context, mutable=['stats']
-    )
-    return -jnp.mean(log_prob), Extra(stats={**state.stats, **updated})
+    values, updated = module.apply({'params': params, **state.stats}, key, batch, method=value, mutable=['stats'])
+    return -jnp.mean(values), Extra(stats={**state.stats, **updated})
 
   return pure(module).init, loss
 
