@@ -64,7 +64,7 @@ class Judge(NamedTuple):
     exact = toy.log_density(self.dataset.name) if self.dataset.name in toy.TOYS and self.has_odds else None
 
     @jax.jit
-    def run(variables, raw, key):
+    def run(held_out, variables, raw, key):
       first, second, third = jax.random.split(key, 3)
       samples = self.draw(variables, first, NUM_SAMPLES)
       fake = self.draw(raw, second, len(held_out))
@@ -86,7 +86,8 @@ class Judge(NamedTuple):
         found['valid/optimality_gap'] = gap
       return samples, found
 
-    return run
+    # Data that a program closes over are its constants, and XLA takes long to fold what is made of these.
+    return functools.partial(run, held_out)
 
   def _bandwidth(self) -> float:
     """Of the kernel estimate of the generator's density: the width of the modes of the data if it is known."""
