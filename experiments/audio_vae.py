@@ -17,7 +17,7 @@ from gm_jax import data as datasets
 from gm_jax.autoencoders import audio, vae
 from gm_jax.base import bind
 from gm_jax.evaluation import likelihood, plots, signal_plots
-from gm_jax.likelihoods import Gaussian, log_normal
+from gm_jax.likelihoods import log_normal
 
 LEVELS = 2**15  # steps of a 16-bit sample from 0 to 1
 
@@ -59,8 +59,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   """The experiment that the flags ask for."""
   data, loudness = prepare(dataset)
   features = (flags.num_features,) * 2
-  head = Gaussian(min_scale=1e-3)
-  module = audio.multiband(dataset.shape[0], flags.num_latents, flags.num_bands, features, head=head)
+  module = audio.multiband(dataset.shape[0], flags.num_latents, flags.num_bands, features)
   in_bits = lambda score: likelihood.score_in_bits(score, dataset.shape[0], levels=loudness * LEVELS)
 
   def more_scores(params, key, scores):

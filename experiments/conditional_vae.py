@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import cli, latent
+from experiments import activations, cli, latent
 from gm_jax import data as datasets
 from gm_jax.autoencoders import conditional, iwae
 from gm_jax.base import bind
@@ -22,7 +22,7 @@ from gm_jax.evaluation import likelihood, plots
 def define_flags(flags: absl_flags.FlagValues) -> None:
   """The flags of this binary."""
   latent.define_network_flags(flags)
-  latent.define_activation_flag(flags)
+  activations.define_flag(flags, 'tanh')
   latent.define_likelihood_flags(flags)
   latent.define_evaluation_flags(flags)
   absl_flags.DEFINE_enum('given', 'label', ('label', 'upper_half'), 'What x is conditioned on.', flag_values=flags)
@@ -56,7 +56,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   data, context_size = condition(flags, latent.prepare(name, flags, dataset), dataset)
   module = conditional.mlp(
     data.train.shape[1], flags.num_latents, context_size, cli.whole_numbers(flags, 'hidden_sizes', least=0),
-    head=latent.make_head(name, dataset), activation=latent.ACTIVATIONS[flags.activation],
+    head=latent.make_head(name, dataset), activation=activations.ACTIVATIONS[flags.activation],
   )  # fmt: skip
 
   def draw(params, key, folder):

@@ -10,13 +10,12 @@ class, the words nearest to each other, and those of each hidden unit.
 
 import functools
 
-import flax.linen as nn
 import jax
 import numpy as np
 import optax
 from absl import flags as absl_flags
 
-from experiments import cli
+from experiments import activations, cli
 from gm_jax import data as datasets
 from gm_jax.autoregressive import docnade
 from gm_jax.base import Batch, as_variables, bind
@@ -24,7 +23,6 @@ from gm_jax.data import toy, transforms
 from gm_jax.evaluation import conditional_plots, likelihood, plots, retrieval
 from gm_jax.training import rules
 
-ACTIVATIONS = {'sigmoid': nn.sigmoid, 'tanh': nn.tanh}
 FRACTIONS = 2.0 ** np.arange(-12, 1)
 PUBLISHED = {
   '20newsgroups': [
@@ -43,7 +41,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
 
   integer('num_hidden', 50, 'Hidden units, or topics.')
   absl_flags.DEFINE_enum('output', docnade.OUTPUTS[0], docnade.OUTPUTS, 'How words are put out.', flag_values=flags)
-  absl_flags.DEFINE_enum('activation', 'sigmoid', [*ACTIVATIONS], 'Of the hidden units.', flag_values=flags)
+  activations.define_flag(flags, 'sigmoid')
   integer('max_words', 512, 'Words of a document that are learnt from in one step; of longer ones a random part is.')
   integer('num_positions', 32, 'Words of a document that are scored in one step; 0 for all.', 0)
   absl_flags.DEFINE_float('weight_decay', 0.0, 'Decay of the weights (of AdamW).', lower_bound=0, flag_values=flags)
@@ -102,8 +100,9 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     raise ValueError(f'dataset={dataset.name!r} is {dataset.kind}, but DocNADE needs counts of words')
   train, valid, test = map(split_counts, (dataset.train, dataset.valid, dataset.test))
   module = docnade.DocNADE(
-    dataset.shape[0], flags.num_hidden, flags.output, ACTIVATIONS[flags.activation], int(np.median(train.x.sum(1)))
-  )
+    dataset.shape[0], flags.num_hidden, flags.output, activations.ACTIVATIONS[flags.activation],
+    int(np.median(train.x.sum(1))),
+  )  # fmt: skip
   plan = cli.make_plan(flags, len(train.x))
   longest = min(int(train.x.sum(1).max()), flags.max_words)
   matrices = lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)

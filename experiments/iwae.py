@@ -11,7 +11,7 @@ log-likelihood from many more samples; that estimate is a lower bound in the mea
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import cli, latent
+from experiments import activations, cli, latent
 from gm_jax import data as datasets
 from gm_jax.autoencoders import iwae, vae
 
@@ -30,7 +30,7 @@ PUBLISHED = {
 def define_flags(flags: absl_flags.FlagValues) -> None:
   """The flags of this binary."""
   latent.define_network_flags(flags)
-  latent.define_activation_flag(flags)
+  activations.define_flag(flags, 'tanh')
   latent.define_likelihood_flags(flags)
   latent.define_evaluation_flags(flags, 'num_evaluation')
   absl_flags.DEFINE_integer('num_importance', 5, 'k, the importance samples of the bound that is learnt by.',
@@ -46,7 +46,7 @@ def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset, name: s
   num_visible, head = int(np.prod(dataset.shape)), latent.make_head(name, dataset)
   sizes = cli.whole_numbers(flags, 'hidden_sizes', least=0)
   if flags.num_layers == '1':
-    activation = latent.ACTIVATIONS[flags.activation]
+    activation = activations.ACTIVATIONS[flags.activation]
     return vae.mlp(num_visible, flags.num_latents, sizes, head=head, activation=activation)
   if len(sizes) != 2 or flags.activation != 'tanh' or name in ('logistic', 'categorical'):
     raise ValueError(

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,9 +18,7 @@ from gm_jax.likelihoods import Bernoulli, Categorical, DiscretisedLogistic, Gaus
 from gm_jax.training import rules
 
 LIKELIHOODS = ('auto', 'bernoulli', 'gaussian', 'logistic', 'categorical')
-BINARISE = ('threshold', 'static', 'stochastic')
 MAX_CLASSES = 20  # names of more would cover a picture of codes
-ACTIVATIONS = {'tanh': nn.tanh, 'relu': nn.relu}
 KINDS = {
   'bernoulli': ('binary', 'grey'),
   'gaussian': ('real', 'grey'),
@@ -45,11 +42,6 @@ def define_schedule_flag(flags: absl_flags.FlagValues) -> None:
   )
 
 
-def define_activation_flag(flags: absl_flags.FlagValues) -> None:
-  """The flag of fully connected networks."""
-  absl_flags.DEFINE_enum('activation', 'tanh', list(ACTIVATIONS), 'Of the hidden layers.', flag_values=flags)
-
-
 def define_likelihood_flags(flags: absl_flags.FlagValues) -> None:
   """The flags of models with a distribution of x."""
   absl_flags.DEFINE_enum(
@@ -57,10 +49,7 @@ def define_likelihood_flags(flags: absl_flags.FlagValues) -> None:
     'Distribution of a dimension given the code; auto: gaussian for real data, else bernoulli. The gaussian has a '
     'learnt deviation and dequantised grey data; logistic and categorical see grey levels.', flag_values=flags,
   )  # fmt: skip
-  absl_flags.DEFINE_enum(
-    'binarise', 'threshold', BINARISE, 'How grey data become binary: at one half, at random once, or at every step.',
-    flag_values=flags,
-  )  # fmt: skip
+  vectors.define_binarise(flags, vectors.BINARISE[:-1])
 
 
 def define_evaluation_flags(flags: absl_flags.FlagValues, name: str = 'num_importance', default: int = 500) -> None:

@@ -13,13 +13,11 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import autoregressive, cli
+from experiments import activations, autoregressive, cli
 from gm_jax import data as datasets
 from gm_jax.autoregressive import made, made_degrees
 from gm_jax.evaluation import autoregressive_plots
 from gm_jax.likelihoods import Categorical
-
-ACTIVATIONS = {'relu': jax.nn.relu, 'tanh': jax.numpy.tanh, 'softplus': jax.nn.softplus, 'sigmoid': jax.nn.sigmoid}
 
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
@@ -33,7 +31,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
 
   sizes = 'Units of each hidden layer, with commas between; nothing for direct connections alone.'
   absl_flags.DEFINE_list('hidden_sizes', ['200'], sizes, flag_values=flags)
-  choice('activation', list(ACTIVATIONS), 'Nonlinearity of the hidden units.')
+  activations.define_flag(flags, 'relu')
   choice('ordering', ('natural', 'random'), 'Ordering of the dimensions; a random one for each mask.')
   choice('connectivity', ('even', 'random'), 'How the hidden units are given their degrees.')
   integer('num_masks', 1, 'Masks of the ensemble.')
@@ -55,7 +53,7 @@ def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> made
     reach_all=not flags.direct,
   )  # fmt: skip
   one_hot = flags.one_hot and isinstance(head, Categorical)
-  return made.MADE(degrees, head, ACTIVATIONS[flags.activation], direct=flags.direct, one_hot=one_hot)
+  return made.MADE(degrees, head, activations.ACTIVATIONS[flags.activation], direct=flags.direct, one_hot=one_hot)
 
 
 def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: str | None) -> cli.Experiment:

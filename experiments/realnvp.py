@@ -10,7 +10,7 @@ per dimension are of the original values.
 
 from absl import flags as absl_flags
 
-from experiments import cli, flows
+from experiments import activations, cli, flows
 from gm_jax import data as datasets
 from gm_jax.flows import flow, realnvp
 
@@ -23,6 +23,8 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_enum('architecture', ARCHITECTURES[0], ARCHITECTURES, help, flag_values=flags)
   flows.define_layer_flags(flags, 8, ['64', '64'])
   flows.define_transform_flags(flags)
+  help = 'Of the networks (dense); with tanh what they answer stays bounded far from the data.'
+  activations.define_flag(flags, 'relu', help)
   absl_flags.DEFINE_bool('batch_norm', False, 'Batch normalisation behind each coupling (dense).', flag_values=flags)
   define_image_flags(flags, 2, 2, 32)
   flows.define_flags(flags)
@@ -55,7 +57,7 @@ def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> flow
     )
   return realnvp.dense(
     flows.num_dimensions(dataset), flags.num_layers, cli.whole_numbers(flags, 'hidden_sizes'),
-    transform=flows.transform(flags),
+    transform=flows.transform(flags), activation=activations.ACTIVATIONS[flags.activation],
     batch_norm=flags.batch_norm, context_size=classes,
   )  # fmt: skip
 

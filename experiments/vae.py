@@ -13,7 +13,7 @@ import flax.linen as nn
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import cli, latent
+from experiments import activations, cli, latent
 from gm_jax import data as datasets
 from gm_jax.autoencoders import latents, vae
 from gm_jax.flows import iaf
@@ -29,7 +29,7 @@ PUBLISHED = {
 def define_flags(flags: absl_flags.FlagValues) -> None:
   """The flags of this binary."""
   latent.define_network_flags(flags)
-  latent.define_activation_flag(flags)
+  activations.define_flag(flags, 'tanh')
   latent.define_likelihood_flags(flags)
   latent.define_evaluation_flags(flags)
 
@@ -67,7 +67,7 @@ def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset, name: s
     }[flags.prior](),
   }
   if flags.architecture == 'mlp':
-    activation = latent.ACTIVATIONS[flags.activation]
+    activation = activations.ACTIVATIONS[flags.activation]
     return vae.mlp(
       num_visible, num_latents, cli.whole_numbers(flags, 'hidden_sizes', least=0), activation=activation, **settings
     )

@@ -1,6 +1,6 @@
 """Data sets as vectors: the three splits ``[N, D]``, and what is still to be done to the training set at each step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -23,10 +23,10 @@ class Vectors(NamedTuple):
   transform: Callable = loop.as_float  # (key, x) -> x
 
 
-def define_binarise(flags: absl_flags.FlagValues) -> None:
-  """The flag that ``binary`` takes for its method."""
-  help = 'How grey data become binary: at one half, at random once or at every step, not.'
-  absl_flags.DEFINE_enum('binarise', BINARISE[0], BINARISE, help, flag_values=flags)
+def define_binarise(flags: absl_flags.FlagValues, methods: Sequence[str] = BINARISE) -> None:
+  """The flag that ``binary`` takes for its method, with some of the methods."""
+  help = 'How grey data become binary: at one half, at random once (static) or at every step (stochastic), or not.'
+  absl_flags.DEFINE_enum('binarise', methods[0], methods, help, flag_values=flags)
 
 
 def flat(dataset: datasets.Dataset) -> Vectors:
