@@ -14,7 +14,7 @@ from gm_jax.adversarial import dcgan, gan, theory
 from gm_jax.base import Variables
 from gm_jax.data import toy, transforms
 from gm_jax.density import kernel
-from gm_jax.evaluation import adversarial_plots, extractors, likelihood, modes, plots, two_sample
+from gm_jax.evaluation import adversarial_plots, extractors, image_plots, likelihood, modes, plots, two_sample
 
 NUM_SAMPLES = 2500  # that are scored, as in PacGAN's protocol
 
@@ -153,7 +153,7 @@ def nearest_scores(dataset, samples) -> dict[str, likelihood.Score]:
   test = np.asarray(to_players(dataset, dataset.test.x[: len(samples)]))
   scores = {}
   for name, x in (('sample', samples), ('test', test)):
-    _, distance = plots.nearest_neighbors(x, train)
+    _, distance = image_plots.nearest_neighbors(x, train)
     scores[f'{name}_distance_to_train'] = likelihood.summarise(distance).score('estimate', 'in [-1, 1]^D')
   return scores
 
@@ -227,16 +227,16 @@ def draw(judge: Judge, key, state, folder, num_steps: int) -> list[cli.Picture]:
   classes = judge.module.context_size
   columns = {'columns': classes} if classes else {}
   caption = 'Samples, a class in each column' if classes else 'Samples'
-  keep('samples.png', plots.image_grid(samples, **columns, **scale), caption)
+  keep('samples.png', image_plots.image_grid(samples, **columns, **scale), caption)
   if chosen:
-    figure = plots.image_table(
+    figure = image_plots.image_table(
       np.stack([one[:10] for one in chosen.values()]), rows=[f'{step:,}' for step in chosen], **scale
     )
     keep('over_training.png', figure, 'Samples at the same codes, by the number of updates')
   walk = interpolation(judge, state.variables, key)
-  keep('interpolations.png', plots.image_table(walk, **scale), 'Straight walks between codes')
+  keep('interpolations.png', image_plots.image_table(walk, **scale), 'Straight walks between codes')
   train = np.asarray(to_players(dataset, dataset.train.x))
-  figure = plots.beside_nearest(samples[:20], train, **scale)
+  figure = image_plots.beside_nearest(samples[:20], train, **scale)
   keep('nearest.png', figure, 'Samples above their nearest training examples')
   return pictures
 

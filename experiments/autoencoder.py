@@ -18,7 +18,7 @@ from gm_jax.autoencoders import autoencoder
 from gm_jax.base import Batch, bind
 from gm_jax.data import transforms
 from gm_jax.density import pca
-from gm_jax.evaluation import likelihood, plots
+from gm_jax.evaluation import image_plots, likelihood, plots
 from gm_jax.nn.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from gm_jax.training import loop, rules
 
@@ -103,7 +103,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
       x = data.test[np.linspace(0, len(data.test) - 1, 12).astype(int)]
       seen = np.asarray(corruption(key, x))
       table = np.stack([x, seen, decode(state.variables, encode(state.variables, seen))])
-      figure = plots.image_table(table.reshape(3, 12, *dataset.shape), rows=['original', 'corrupted', 'rebuilt'])
+      figure = image_plots.image_table(table.reshape(3, 12, *dataset.shape), rows=['original', 'corrupted', 'rebuilt'])
       plots.save(figure, folder / 'denoised.png')
       pictures.append(('denoised.png', 'Test images, corrupted, and rebuilt from that'))
     return pictures

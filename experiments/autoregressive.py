@@ -13,7 +13,7 @@ from experiments.vectors import Vectors
 from gm_jax import data as datasets
 from gm_jax.base import Batch, Loss, pure
 from gm_jax.data import transforms
-from gm_jax.evaluation import autoregressive_plots, likelihood, plots
+from gm_jax.evaluation import autoregressive_plots, image_plots, likelihood, plots
 from gm_jax.likelihoods import Bernoulli, Categorical, Gaussian, Head, MixtureOfGaussians
 from gm_jax.training import rules
 
@@ -182,7 +182,7 @@ def draw(key, params, dataset, data, module, model, ordering, draw_more, folder)
   image = lambda x: np.asarray(x).reshape(*np.shape(x)[:-1], *dataset.shape)
   top = float(module.head.num_classes - 1) if isinstance(module.head, Categorical) else 1.0
   value_range = None if dataset.kind == 'real' else (0.0, top)
-  figure = plots.beside_nearest(image(samples[:30]), image(train), value_range=value_range)
+  figure = image_plots.beside_nearest(image(samples[:30]), image(train), value_range=value_range)
   keep('samples.png', figure, 'Samples, and below each the training example nearest to it with its distance')
 
   observed = np.zeros(len(ordering), bool)
@@ -190,11 +190,11 @@ def draw(key, params, dataset, data, module, model, ordering, draw_more, folder)
   chosen = data.test[np.linspace(0, len(data.test) - 1, 8).astype(int)].astype(np.float32)
   four_times = np.repeat(chosen[:, None], 4, axis=1)
   completed = jax.jit(model.complete)(params, complete_key, four_times, observed)
-  figure = plots.completions(image(chosen), image(observed)[..., 0], image(completed), value_range=value_range)
+  figure = image_plots.completions(image(chosen), image(observed)[..., 0], image(completed), value_range=value_range)
   keep('completions.png', figure, 'Test images of which the model sees the first half, and four completions of each')
 
   table = np.stack([image(chosen), image(outputs(chosen)[0])])
-  figure = plots.image_table(table, rows=['original', 'mean given earlier'], value_range=value_range)
+  figure = image_plots.image_table(table, rows=['original', 'mean given earlier'], value_range=value_range)
   keep('conditionals.png', figure, 'The mean of each pixel given the true pixels that come before it')
 
   block = data.test[np.random.default_rng(0).permutation(len(data.test))[:1000]]

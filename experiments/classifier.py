@@ -22,7 +22,7 @@ from gm_jax import data as datasets
 from gm_jax.base import Algorithm, Batch, Model, TrainState
 from gm_jax.data import transforms
 from gm_jax.density import classifier, kernel, mixture, mixture_discrete
-from gm_jax.evaluation import likelihood, plots
+from gm_jax.evaluation import image_plots, likelihood, plots
 from gm_jax.training import rules
 
 MODELS = (
@@ -227,13 +227,13 @@ def draw(model, joint, data: Data, dataset, key, params, folder) -> list[cli.Pic
     labels = jnp.repeat(jnp.arange(num_classes), 8)
     samples = jax.jit(lambda key: model.sample(params, key, len(labels), context=labels))(key)
     images = np.asarray(samples).reshape(num_classes, 8, *dataset.shape)
-    keep('samples.png', plots.image_table(images, rows=names[:num_classes]), 'Samples of each class')
+    keep('samples.png', image_plots.image_table(images, rows=names[:num_classes]), 'Samples of each class')
     for name, x in data.unfamiliar.items():
       order = np.argsort(-found[name]['confidence'].values, kind='stable')[:20]
       captions = [
         f'{names[int(found[name]["label"].values[i])]} {found[name]["confidence"].values[i]:.2f}' for i in order
       ]
-      figure = plots.image_grid(x[order].reshape(-1, *dataset.shape), columns=5, captions=captions)
+      figure = image_plots.image_grid(x[order].reshape(-1, *dataset.shape), columns=5, captions=captions)
       keep(f'confident_{name}.png', figure, f'{name}: images that are none of the classes, and the confident answers')
   elif data.test.x.shape[1] == 2:
     low, high = data.train.x.min(0), data.train.x.max(0)

@@ -389,7 +389,7 @@ def _write_samples(experiment, dataset, key, state, num, workdir) -> None:
   np.savez_compressed(path, samples=samples)
   print(f'{num} samples: {path}')
   if len(dataset.shape) == 3:
-    from gm_jax.evaluation import plots
+    from gm_jax.evaluation import image_plots, plots
 
-    plots.save(plots.image_grid(samples.reshape(num, *dataset.shape)), workdir / 'samples.png')
+    plots.save(image_plots.image_grid(samples.reshape(num, *dataset.shape)), workdir / 'samples.png')
     print(f'picture: {workdir / "samples.png"}')

@@ -16,7 +16,7 @@ from experiments import activations, cli, latent
 from gm_jax import data as datasets
 from gm_jax.autoencoders import conditional, iwae
 from gm_jax.base import bind
-from gm_jax.evaluation import likelihood, plots
+from gm_jax.evaluation import image_plots, likelihood, plots
 
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
@@ -109,7 +109,7 @@ def draw_labels(module, params, data, dataset, key, folder) -> list[cli.Picture]
   labels = np.repeat(classes, 10)
   samples = jax.jit(bind(module, 'sample'), static_argnums=2)(params, key, len(labels), context=labels)
   table = image(samples).reshape(len(classes), 10, *dataset.shape)
-  figure = plots.image_table(table, rows=names, value_range=(0.0, data.top))
+  figure = image_plots.image_table(table, rows=names, value_range=(0.0, data.top))
   plots.save(figure, folder / 'samples.png')
   pictures = [('samples.png', 'Ten samples of each class')]
 
@@ -123,7 +123,7 @@ def draw_labels(module, params, data, dataset, key, folder) -> list[cli.Picture]
   z = there.mean + there.scale * ((place - here.mean) / here.scale)[:, None]
   carried = jax.jit(bind(module, 'decode'))(params, z, context=other)
   table = np.concatenate([image(x)[:, None], image(carried)], axis=1)
-  figure = plots.image_table(table, columns=['original', *names], value_range=(0.0, data.top))
+  figure = image_plots.image_table(table, columns=['original', *names], value_range=(0.0, data.top))
   plots.save(figure, folder / 'styles.png')
   caption = 'Test images, and what lies at the same place of the prior of every class'
   return [*pictures, ('styles.png', caption)]
@@ -140,7 +140,7 @@ def draw_halves(module, params, data, dataset, key, folder) -> list[cli.Picture]
   whole = np.concatenate([np.repeat(upper[:, None], 5, axis=1), answers], axis=-1).reshape(8, 5, *dataset.shape)
   originals = np.concatenate([upper, lower], axis=-1).reshape(8, *dataset.shape)
   observed = np.arange(dataset.shape[0])[:, None] < np.full(dataset.shape[1], dataset.shape[0] // 2)
-  figure = plots.completions(originals, observed, whole, value_range=(0.0, data.top))
+  figure = image_plots.completions(originals, observed, whole, value_range=(0.0, data.top))
   plots.save(figure, folder / 'halves.png')
   return [
     ('halves.png', 'Test images given their upper half: the mean at the most probable code first, then four draws')

@@ -25,7 +25,7 @@ from gm_jax import data as datasets
 from gm_jax.base import Batch
 from gm_jax.data import transforms
 from gm_jax.density import mixture, mixture_gaussian
-from gm_jax.evaluation import extractors, plots, precision_recall, sample_metrics, sample_plots
+from gm_jax.evaluation import extractors, image_plots, plots, precision_recall, sample_metrics, sample_plots
 from gm_jax.evaluation.sample_score import deviations
 from gm_jax.training import rules
 
@@ -268,10 +268,10 @@ def draw(images: Images, fake: np.ndarray, extractor, num: int, seed: int, folde
   plots.save(sample_plots.precision_recall_curves(curves, title=title), folder / 'precision_recall.png')
   pictures = ['precision_recall.png']
   if fake.ndim == 4:
-    plots.save(plots.image_grid(fake[:100]), folder / 'samples.png')
+    plots.save(image_plots.image_grid(fake[:100]), folder / 'samples.png')
     pictures.append('samples.png')
     if images.train is not None:
-      figure = plots.beside_nearest(fake[:20], images.train, title='samples, and the nearest training images')
+      figure = image_plots.beside_nearest(fake[:20], images.train, title='samples, and the nearest training images')
       plots.save(figure, folder / 'nearest.png')
       pictures.append('nearest.png')
   return pictures

@@ -17,7 +17,7 @@ from experiments import cli, vectors
 from gm_jax import data as datasets
 from gm_jax.base import Batch, as_variables, bind
 from gm_jax.data import toy, transforms
-from gm_jax.evaluation import flow_plots, likelihood, plots
+from gm_jax.evaluation import flow_plots, image_plots, likelihood, plots
 from gm_jax.flows import dequantisation, flow, normalisation, scalar
 from gm_jax.training import loop, rules
 
@@ -344,18 +344,19 @@ def draw_images(keep, module, params, data: Data, dataset, key) -> None:
   white = (0.0, float(dataset.levels))
   temperatures = (0.5, 0.7, 0.85, 1.0)
   rows = [draw_samples(module, params, key, 10, data.contexts[2], temperature) for temperature in temperatures]
-  figure = plots.image_table(image(np.stack(rows)), rows=[f'T = {t}' for t in temperatures], value_range=white)
+  figure = image_plots.image_table(image(np.stack(rows)), rows=[f'T = {t}' for t in temperatures], value_range=white)
   keep('temperatures.png', figure, 'Samples at temperatures; a column has the same noise')
   samples = draw_samples(module, params, key, 30, data.contexts[2])
   train = image(data.to_flow(key, data.splits[0][:10_000])[0])
-  keep('samples.png', plots.beside_nearest(image(samples), train, value_range=white),
+  keep('samples.png', image_plots.beside_nearest(image(samples), train, value_range=white),
        'Samples, and below each the training example nearest to it with its distance')  # fmt: skip
   if module.context_size:
     return
   x, _ = data.to_flow(key, data.splits[2][:12])
   walk = jax.jit(lambda first, last: flow.interpolate(module, params, first, last, 9))
   walks = np.stack([walk(x[i], x[i + 6]) for i in range(6)])
-  keep('walks.png', plots.image_table(image(walks), value_range=white), 'Walks through the noise between test images')
+  figure = image_plots.image_table(image(walks), value_range=white)
+  keep('walks.png', figure, 'Walks through the noise between test images')
   if dataset.test.y is not None and dataset.num_classes > 1:
     train, _ = data.to_flow(key, data.splits[0][:5000])
     labels = dataset.train.y[:5000]
@@ -368,5 +369,5 @@ def draw_images(keep, module, params, data: Data, dataset, key) -> None:
       if len(own) and size == 100:
         shown.append(move(data.to_flow(key, data.splits[2][own[0]])[0], here, there))
     if shown:
-      keep('classes.png', plots.image_table(image(np.stack(shown)), value_range=white),
+      keep('classes.png', image_plots.image_table(image(np.stack(shown)), value_range=white),
            'Test images moved by the difference of the mean noise of two classes')  # fmt: skip

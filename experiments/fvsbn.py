@@ -16,7 +16,7 @@ from experiments import autoregressive, cli
 from gm_jax import data as datasets
 from gm_jax.autoregressive import fvsbn
 from gm_jax.base import pure
-from gm_jax.evaluation import plots
+from gm_jax.evaluation import image_plots
 from gm_jax.training import rules
 
 
@@ -46,7 +46,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     if regressions and len(dataset.shape) == 3 and dataset.shape[-1] == 1:
       chosen = ordering[np.linspace(1, size - 1, 25).astype(int)]
       weights = (np.asarray(params['kernel']) * module.mask)[:, chosen].T.reshape(-1, *dataset.shape[:2])
-      keep('weights.png', plots.filters(weights), 'What 25 pixels, from early to late, are regressed on')
+      keep('weights.png', image_plots.filters(weights), 'What 25 pixels, from early to late, are regressed on')
 
   data, model = autoregressive.prepare(flags, dataset), pure(module)
   objective = model.init, rules.likelihood_loss(model.log_prob)

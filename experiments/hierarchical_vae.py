@@ -16,7 +16,7 @@ from experiments import cli, latent
 from gm_jax import data as datasets
 from gm_jax.autoencoders import hierarchical, vae
 from gm_jax.base import bind
-from gm_jax.evaluation import plots
+from gm_jax.evaluation import image_plots, plots
 
 PUBLISHED = {
   'binarized_mnist': [('VAE, 2 layers', -87.86, 'Tomczak & Welling 2018, 5,000 samples'),
@@ -85,7 +85,9 @@ def draw_layers(module, params, data, dataset, key, folder) -> list[cli.Picture]
     resample, decode = jax.jit(bind(module, 'resample'), static_argnums=3), jax.jit(bind(module, 'decode'))
     table = np.stack([decode(params, resample(params, key, z, num)) for num in kept])
     rows = [f'{num} of {module.num_layers}' for num in kept]
-    figure = plots.image_table(table.reshape(*table.shape[:2], *dataset.shape), rows=rows, value_range=(0.0, data.top))
+    figure = image_plots.image_table(
+      table.reshape(*table.shape[:2], *dataset.shape), rows=rows, value_range=(0.0, data.top)
+    )
     plots.save(figure, folder / 'levels.png')
     pictures.append(('levels.png', 'Twelve samples that share so many layers from the top, the others drawn anew'))
   return pictures

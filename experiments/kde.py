@@ -22,7 +22,7 @@ from gm_jax import data as datasets
 from gm_jax.base import Batch, Extra
 from gm_jax.data import toy
 from gm_jax.density import bandwidth, kernel, kernel_shapes
-from gm_jax.evaluation import likelihood, plots
+from gm_jax.evaluation import image_plots, likelihood, plots
 from gm_jax.training import rules
 
 SELECTIONS = ('leave_one_out', 'cross_validation', 'rule')
@@ -151,7 +151,7 @@ def draw(dataset, data: vectors.Vectors, log_prob: Callable, sample: Callable, f
     keep('samples.png', plots.scatter(samples, xlabel='$x_1$', ylabel='$x_2$'), '1,000 samples')
   elif len(dataset.shape) == 3:
     images = lambda rows: rows.reshape(-1, *dataset.shape)
-    figure = plots.beside_nearest(images(samples[:20]), images(data.train))
+    figure = image_plots.beside_nearest(images(samples[:20]), images(data.train))
     keep('samples.png', figure, 'Samples, each above the training example nearest to it: a kernel estimate memorises')
   scores = {'test': data.test, 'samples': samples}
   figure = plots.histogram({k: jax.jit(log_prob)(v[:1000]) for k, v in scores.items()}, 'log p(x), nats')

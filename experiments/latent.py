@@ -13,7 +13,7 @@ from experiments import cli, vectors
 from gm_jax import data as datasets
 from gm_jax.autoencoders import annealing, diagnostics, iwae, latents
 from gm_jax.base import Batch, bind
-from gm_jax.evaluation import latent_plots, likelihood, plots
+from gm_jax.evaluation import image_plots, latent_plots, likelihood, plots
 from gm_jax.likelihoods import Bernoulli, Categorical, DiscretisedLogistic, Gaussian, Head
 from gm_jax.training import rules
 
@@ -310,14 +310,14 @@ def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, 
   image = lambda x: np.asarray(x).reshape(*np.shape(x)[:-1], *dataset.shape)
   value_range = (0.0, data.top)
   rebuilt = decode(params, codes[:12])
-  figure = plots.image_table(
+  figure = image_plots.image_table(
     image(np.stack([shown[:12], rebuilt])), rows=['original', 'rebuilt'], value_range=value_range
   )
   keep('reconstructions.png', figure, 'Test images, and the means decoded from their codes')
 
   weights = np.linspace(0, 1, 7)[:, None]
   walks = np.stack([(1 - weights) * codes[i] + weights * codes[i + 6] for i in range(6)])
-  figure = plots.image_table(image(decode(params, walks)), columns=[f'{w:.2f}' for w in weights[:, 0]],
+  figure = image_plots.image_table(image(decode(params, walks)), columns=[f'{w:.2f}' for w in weights[:, 0]],
                              value_range=value_range)  # fmt: skip
   keep('walks.png', figure, 'Walks in seven steps between the codes of two test images')
 
@@ -326,7 +326,7 @@ def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, 
     places = [np.quantile(codes[:, i], np.linspace(0.03, 0.97, 12)) for i in (first, second)]
     grid = np.tile(codes.mean(0), (12, 12, 1))
     grid[..., first], grid[..., second] = np.meshgrid(places[0], places[1][::-1])
-    figure = plots.image_table(image(decode(params, grid)), value_range=value_range)
+    figure = image_plots.image_table(image(decode(params, grid)), value_range=value_range)
     keep('plane.png', figure, f'Decoded from code {first} (across) and {second} (up), the others at their means')
 
   if samples:
@@ -334,14 +334,15 @@ def draw(module, params, data: Data, dataset: datasets.Dataset, key, folder, *, 
     z, _ = jax.jit(bind(module, 'propose'), static_argnums=3)(params, draw_key, shown[:6], 10)
     z = np.asarray(jax.tree.leaves(z)[0]).swapaxes(0, 1)  # of several stochastic layers that which x is decoded from
     table = np.concatenate([shown[:6, None], np.asarray(decode(params, z))], axis=1)
-    figure = plots.image_table(image(table), columns=['original', *map(str, range(1, 11))], value_range=value_range)
+    figure = image_plots.image_table(
+      image(table), columns=['original', *map(str, range(1, 11))], value_range=value_range
+    )
     keep('decodes.png', figure, 'Ten decodes of one image each, from draws of its posterior')
     drawn = jax.jit(bind(module, 'sample'), static_argnums=2)(params, sample_key, 100)
-    keep('samples.png', plots.image_grid(image(drawn), value_range=value_range), '100 samples')
+    keep('samples.png', image_plots.image_grid(image(drawn), value_range=value_range), '100 samples')
     means = decode(params, jax.tree.leaves(bind(module, 'sample_prior')(params, sample_key, 100))[0])
-    keep(
-      'means.png', plots.image_grid(image(means), value_range=value_range), 'Means decoded from 100 draws of the prior'
-    )
+    figure = image_plots.image_grid(image(means), value_range=value_range)
+    keep('means.png', figure, 'Means decoded from 100 draws of the prior')
     pictures += draw_completions(module, params, data, dataset, complete_key, folder)
     pictures += draw_estimators(module, params, data, estimate_key, folder)
   return pictures
@@ -369,7 +370,7 @@ def draw_completions(module, params, data: Data, dataset: datasets.Dataset, key,
   chosen = data.test[np.linspace(0, len(data.test) - 1, 8).astype(int)].astype(np.float32)
   four_times = jnp.repeat(chosen[:, None], 4, axis=1)
   completed = jax.jit(bind(module, 'complete'))(params, key, four_times, observed.ravel())
-  figure = plots.completions(image(chosen), observed[..., 0], image(completed), value_range=(0.0, data.top))
+  figure = image_plots.completions(image(chosen), observed[..., 0], image(completed), value_range=(0.0, data.top))
   plots.save(figure, folder / 'completions.png')
   caption = 'Test images of which the model sees the upper half, and four completions of each by pseudo-Gibbs'
   return [('completions.png', caption)]

@@ -16,7 +16,7 @@ from experiments import autoregressive, cli
 from gm_jax import data as datasets
 from gm_jax.autoregressive import masde, structure
 from gm_jax.base import Batch, pure
-from gm_jax.evaluation import likelihood, plots
+from gm_jax.evaluation import image_plots, likelihood, plots
 from gm_jax.training import rules
 
 STRUCTURES = ('l1', 'chow_liu', 'grid', 'complete')
@@ -97,7 +97,7 @@ def draw(dataset, module, graph, ordering, params, key, test, folder) -> list[cl
 
   in_order = np.stack([matrix[np.ix_(ordering, ordering)] for matrix in (graph, member)])[..., None]
   titles = ['graph', 'looking-back blankets']
-  figure = plots.image_table(in_order.astype(np.float32)[None], rows=['in order'], columns=titles)
+  figure = image_plots.image_table(in_order.astype(np.float32)[None], rows=['in order'], columns=titles)
   keep('structure.png', figure, 'Who is joined to whom, and who looks back at whom, with the variables in their order')
   samples = np.asarray(jax.jit(lambda key: model.sample(params, key, 100))(key))
   if len(dataset.shape) != 3:
@@ -106,10 +106,10 @@ def draw(dataset, module, graph, ordering, params, key, test, folder) -> list[cl
     keep('means.png', figure, 'Mean of each variable, in the data and in samples')
     return pictures
   image = lambda x: np.asarray(x, np.float32).reshape(*np.shape(x)[:-1], *dataset.shape)
-  keep('samples.png', plots.image_grid(image(samples)), '100 samples')
+  keep('samples.png', image_plots.image_grid(image(samples)), '100 samples')
   chosen = np.linspace(0, len(member) - 1, 36).astype(int)
   look = np.maximum(image(member[chosen]), 0.5 * image(np.eye(len(member))[chosen]))
-  keep('blankets.png', plots.image_grid(look), 'Pixels (grey) and the pixels that they look back at (white)')
+  keep('blankets.png', image_plots.image_grid(look), 'Pixels (grey) and the pixels that they look back at (white)')
   return pictures
 
 

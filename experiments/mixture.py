@@ -20,7 +20,7 @@ from gm_jax import data as datasets
 from gm_jax.base import Batch
 from gm_jax.data import transforms
 from gm_jax.density import mixture, mixture_discrete, mixture_gaussian, mixture_low_rank
-from gm_jax.evaluation import likelihood, plots
+from gm_jax.evaluation import image_plots, likelihood, plots
 from gm_jax.training import rules
 
 COMPONENTS = ('auto', 'full', 'tied', 'diagonal', 'spherical', 'ppca', 'factors', 'bernoulli', 'categorical')
@@ -201,9 +201,9 @@ def draw_pictures(dataset, model, params, key, data, bic, sample, folder) -> lis
   order = np.argsort(-np.asarray(params.logits))[:100]
   weights = np.asarray(jax.nn.softmax(params.logits))[order]
   captions = [f'{weight:.1%}' for weight in weights] if len(order) <= 40 else None
-  figure = plots.image_grid(image(means[order]), value_range=(0.0, top), captions=captions)
+  figure = image_plots.image_grid(image(means[order]), value_range=(0.0, top), captions=captions)
   keep('means.png', figure, 'Means of the components with their weights, the heaviest first')
-  keep('samples.png', plots.image_grid(image(sample(100)), value_range=(0.0, top)), '100 samples')
+  keep('samples.png', image_plots.image_grid(image(sample(100)), value_range=(0.0, top)), '100 samples')
 
   height = dataset.shape[0]
   observed = np.zeros(dataset.shape, bool)
@@ -211,7 +211,7 @@ def draw_pictures(dataset, model, params, key, data, bic, sample, folder) -> lis
   chosen = test[np.linspace(0, len(test) - 1, 8).astype(int)]
   repeated = jnp.asarray(np.repeat(chosen[:, None], 4, axis=1))
   completed = jax.jit(model.complete)(params, key, repeated, observed.ravel())
-  figure = plots.completions(image(chosen), observed[..., 0], image(completed), value_range=(0.0, top))
+  figure = image_plots.completions(image(chosen), observed[..., 0], image(completed), value_range=(0.0, top))
   keep('completions.png', figure, 'Test images of which the mixture sees the upper half, and four completions of each')
   return pictures
 

@@ -18,7 +18,7 @@ from experiments import autoregressive, cli
 from gm_jax import data as datasets
 from gm_jax.autoregressive import deep_nade, nade
 from gm_jax.base import Batch, as_variables, bind, pure
-from gm_jax.evaluation import likelihood, ordering_plots, plots
+from gm_jax.evaluation import image_plots, likelihood, ordering_plots, plots
 from gm_jax.likelihoods import Bernoulli, Categorical
 from gm_jax.training import rules
 
@@ -149,7 +149,7 @@ def draw(module, test, train, dataset, key, params, flags, curves, folder) -> li
   height, width, channels = dataset.shape
   image = lambda x: np.asarray(x).reshape(*np.shape(x)[:-1], *dataset.shape)
   top = {'value_range': (0.0, float(module.head.size - 1 if isinstance(module.head, Categorical) else 1))}
-  figure = plots.beside_nearest(image(samples[:20]), image(train), **top)
+  figure = image_plots.beside_nearest(image(samples[:20]), image(train), **top)
   keep('samples.png', figure, 'Samples, each above the training image nearest to it')
 
   chosen = test[np.linspace(0, len(test) - 1, 8).astype(int)].astype(np.float32)
@@ -160,7 +160,7 @@ def draw(module, test, train, dataset, key, params, flags, curves, folder) -> li
   if deep or flags.ordering == 'natural':
     four_times = np.repeat(chosen[:, None], 4, axis=1)
     completed = jax.jit(lambda key, x: bind(module, 'complete')(params, key, x, observed))(complete_key, four_times)
-    figure = plots.completions(image(chosen), image(observed)[..., 0], image(completed), **top)
+    figure = image_plots.completions(image(chosen), image(observed)[..., 0], image(completed), **top)
     keep('completions.png', figure, 'Test images of which the model sees the upper half, and four completions of each')
 
   if deep:
@@ -170,20 +170,20 @@ def draw(module, test, train, dataset, key, params, flags, curves, folder) -> li
     means = module.head.mean(call('outputs', jnp.broadcast_to(chosen, masks.shape), masks))
     table = np.concatenate([np.where(masks, chosen, means), chosen[None]])
     rows = [*(f'{share:.0%} known' for share in shares), 'original']
-    figure = plots.image_table(image(table), rows=rows, **top)
+    figure = image_plots.image_table(image(table), rows=rows, **top)
     keep('conditionals.png', figure, 'Means of each pixel given the known ones, in one pass')
     outputs = call('outputs', some, np.zeros(some.shape, bool))
     what = 'of the marginal'
   else:
     table = np.stack([chosen, np.asarray(module.head.mean(call('conditionals', chosen)))])
-    figure = plots.image_table(image(table), rows=['original', 'mean of each\nconditional'], **top)
+    figure = image_plots.image_table(image(table), rows=['original', 'mean of each\nconditional'], **top)
     keep('conditionals.png', figure, 'Test images, and the mean of each pixel given those before it')
     outputs = call('conditionals', some)
     what = 'given those before it'
     if module.head == Bernoulli():
       kernel = np.asarray(as_variables(params).params['kernel'])[:, 0].T
       strongest = np.argsort(-np.linalg.norm(kernel, axis=1))[:100]
-      figure = plots.filters(image(kernel[strongest]).mean(-1))
+      figure = image_plots.filters(image(kernel[strongest]).mean(-1))
       keep('filters.png', figure, 'Weights into hidden units, the strongest first')
   nats = np.asarray(-module.head.log_prob(outputs, some)).mean(0)
   figure = ordering_plots.likelihood_map(image(nats).sum(-1), title=f'-log p {what}')

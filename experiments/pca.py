@@ -15,7 +15,7 @@ from experiments import cli, vectors
 from gm_jax import data as datasets
 from gm_jax.base import Batch
 from gm_jax.density import factor_analysis, pca
-from gm_jax.evaluation import likelihood, plots
+from gm_jax.evaluation import image_plots, likelihood, plots
 from gm_jax.training import rules
 
 
@@ -78,14 +78,14 @@ def draw(dataset, model, params, key, data, flags, folder) -> list[cli.Picture]:
   if len(dataset.shape) != 3:
     return pictures
   image = lambda x: np.asarray(x).reshape(*np.shape(x)[:-1], *dataset.shape)
-  figure = plots.filters(image(found.components[:50]).mean(-1))
+  figure = image_plots.filters(image(found.components[:50]).mean(-1))
   keep('components.png', figure, 'Eigen-images: the principal components by falling variance')
   chosen = test[np.linspace(0, len(test) - 1, 10).astype(int)]
   rebuilt = pca.reconstruct(found, pca.project(found, chosen))
-  figure = plots.image_table(image(np.stack([chosen, np.asarray(rebuilt)])), rows=['original', 'rebuilt'])
+  figure = image_plots.image_table(image(np.stack([chosen, np.asarray(rebuilt)])), rows=['original', 'rebuilt'])
   keep('reconstructions.png', figure, f'Test images rebuilt from {flags.num_components} components')
   samples = jax.jit(lambda key: model.sample(params, key, 100))(key)
-  keep('samples.png', plots.image_grid(image(samples)), '100 samples')
+  keep('samples.png', image_plots.image_grid(image(samples)), '100 samples')
   return pictures
 
 

@@ -20,7 +20,7 @@ from gm_jax import data as datasets
 from gm_jax.base import Batch, as_variables
 from gm_jax.boltzmann import contrastive, gibbs, partition, rbm, tempering, visible
 from gm_jax.data import transforms
-from gm_jax.evaluation import likelihood, plots
+from gm_jax.evaluation import image_plots, likelihood, plots
 from gm_jax.training import loop, rules
 
 METHODS = ('pcd', 'cd', 'fpcd', 'tempered', 'exact')
@@ -306,7 +306,7 @@ def draw(machine, data: Data, dataset: datasets.Dataset, key, state, folder) -> 
   mean_given = lambda v: call('visible_mean')(call('hidden_mean')(v))
   smooth = mean_given if not isinstance(machine, visible.CategoricalRBM) else (lambda v: v)
 
-  figure = plots.image_grid(image(smooth(samples)), value_range=value_range)
+  figure = image_plots.image_grid(image(smooth(samples)), value_range=value_range)
   keep('samples.png', figure, f'Fantasy particles: 100 chains after {machine.burn_in:,} sweeps, visible means')
 
   kernel = np.asarray(params['kernel']).T
@@ -314,7 +314,7 @@ def draw(machine, data: Data, dataset: datasets.Dataset, key, state, folder) -> 
     strongest = np.argsort(-np.linalg.norm(kernel, axis=1))[:100]
     keep(
       'filters.png',
-      plots.filters(image(kernel[strongest]).mean(-1)),
+      image_plots.filters(image(kernel[strongest]).mean(-1)),
       'Couplings of the hidden units, the strongest first',
     )
 
@@ -328,7 +328,7 @@ def draw(machine, data: Data, dataset: datasets.Dataset, key, state, folder) -> 
     return gibbs.block_gibbs_trace(given('sample_hidden'), given('sample_visible'), chain_key, begin, times[-1])
 
   frames = trace(trace_key)[np.array(times) - 1]
-  figure = plots.chain_over_time(image(smooth(frames)), times, value_range=value_range)
+  figure = image_plots.chain_over_time(image(smooth(frames)), times, value_range=value_range)
   keep('chains.png', figure, 'Six chains over time from independent pixels, by the number of sweeps')
 
   observed = np.zeros((height, width, channels), bool)
@@ -336,7 +336,7 @@ def draw(machine, data: Data, dataset: datasets.Dataset, key, state, folder) -> 
   chosen = data.test[np.linspace(0, len(data.test) - 1, 8).astype(int)].astype(np.float32)
   four_times = np.repeat(chosen[:, None], 4, axis=1)
   completed = call('complete')(complete_key, four_times, observed.ravel())
-  figure = plots.completions(image(chosen), observed[..., 0], image(completed), value_range=value_range)
+  figure = image_plots.completions(image(chosen), observed[..., 0], image(completed), value_range=value_range)
   keep('completions.png', figure, 'Test images of which the machine sees the upper half, and four completions of each')
   return pictures
 

@@ -21,7 +21,7 @@ from gm_jax import likelihoods
 from gm_jax.autoregressive.rnade import RNADE
 from gm_jax.base import Batch, as_variables, pure
 from gm_jax.data import transforms
-from gm_jax.evaluation import conditional_plots, likelihood, plots
+from gm_jax.evaluation import conditional_plots, image_plots, likelihood, plots
 from gm_jax.training import loop, rules
 
 HEADS = {'gaussian': likelihoods.MixtureOfGaussians, 'laplace': likelihoods.MixtureOfLaplaces}
@@ -197,16 +197,16 @@ def draw(module, data: Data, dataset: datasets.Dataset, key, params, folder) -> 
     return pictures
 
   image = lambda x: np.asarray(data.fitted.mean + data.fitted.stddev * x).reshape(*np.shape(x)[:-1], *dataset.shape)
-  keep('samples.png', plots.image_grid(image(samples)), '100 samples')
-  figure = plots.beside_nearest(image(samples[:10]), image(data.train))
+  keep('samples.png', image_plots.image_grid(image(samples)), '100 samples')
+  figure = image_plots.beside_nearest(image(samples[:10]), image(data.train))
   keep('nearest.png', figure, 'Ten samples above the training examples nearest to them')
-  keep('by_pixel.png', plots.filters(each.reshape(1, *dataset.shape[:2])), 'Mean log p(pixel | earlier pixels)')
+  keep('by_pixel.png', image_plots.filters(each.reshape(1, *dataset.shape[:2])), 'Mean log p(pixel | earlier pixels)')
   observed = np.arange(module.num_dimensions) < module.num_dimensions // 2
   if module.ordering is None:
     chosen = data.test[np.linspace(0, len(data.test) - 1, 8).astype(int)]
     complete = jax.jit(lambda key, x: module.apply({'params': params}, key, x, observed, method='complete'))
     completed = complete(complete_key, np.repeat(chosen[:, None], 4, axis=1))
-    figure = plots.completions(image(chosen), observed.reshape(dataset.shape)[..., 0], image(completed))
+    figure = image_plots.completions(image(chosen), observed.reshape(dataset.shape)[..., 0], image(completed))
     keep('completions.png', figure, 'Test images of which the upper half is given, and four completions of each')
   return pictures
 

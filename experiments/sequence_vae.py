@@ -19,7 +19,7 @@ from gm_jax import data as datasets
 from gm_jax.autoencoders import recurrent, vae
 from gm_jax.base import bind
 from gm_jax.data import signals
-from gm_jax.evaluation import likelihood, plots, signal_plots
+from gm_jax.evaluation import image_plots, likelihood, plots, signal_plots
 
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
@@ -117,7 +117,7 @@ def draw(module, params, data, dataset, key, folder) -> list[cli.Picture]:
     keep('graph.png', signal_plots.matrices(found, names, xlabel='from', ylabel='to'), 'Which channel drives which')
   if len(dataset.shape) == 3:
     drawn = jax.jit(bind(module, 'sample'), static_argnums=2)(params, sample_key, 100)
-    figure = plots.image_grid(np.asarray(drawn).reshape(100, *dataset.shape), value_range=(0.0, data.top))
+    figure = image_plots.image_grid(np.asarray(drawn).reshape(100, *dataset.shape), value_range=(0.0, data.top))
     keep('samples.png', figure, '100 samples')
   return pictures
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from gm_jax.evaluation.plots import COLOURS, DPI, INK, SMALL, _plane, _tidy
+from gm_jax.evaluation.plots import COLOURS, DPI, INK, SMALL, plane, tidy
 
 
 def points_over_time(snapshots: Mapping[int, np.ndarray], data, *, columns: int = 4) -> Figure:
@@ -16,7 +16,7 @@ def points_over_time(snapshots: Mapping[int, np.ndarray], data, *, columns: int 
     data: ``[M, 2]``.
     columns: panels per row.
   """
-  data = _plane(data)
+  data = plane(data)
   low, high = data.min(0), data.max(0)
   margin = 0.15 * (high - low)
   columns = min(columns, len(snapshots))
@@ -25,8 +25,8 @@ def points_over_time(snapshots: Mapping[int, np.ndarray], data, *, columns: int 
   panels = figure.subplots(rows, columns, squeeze=False).ravel()
   for axes, (step, points) in zip(panels, snapshots.items(), strict=False):
     axes.scatter(*data.T, s=3, color='#bbbbbb', linewidths=0)
-    axes.scatter(*_plane(points).T, s=3, color=COLOURS[3], alpha=0.6, linewidths=0)
-    _tidy(axes, title=f'{step:,} updates')
+    axes.scatter(*plane(points).T, s=3, color=COLOURS[3], alpha=0.6, linewidths=0)
+    tidy(axes, title=f'{step:,} updates')
     axes.grid(visible=False)
     axes.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
     axes.set_aspect('equal')
@@ -53,6 +53,6 @@ def mode_shares(steps, shares, *, title: str = '') -> Figure:
   bar = figure.colorbar(image, ax=axes, ticks=[0, 1 / num_modes, top], extend='max')
   bar.ax.set_yticklabels(['0', 'fair', '3 x fair'])
   bar.ax.tick_params(labelsize=SMALL, labelcolor=INK)
-  _tidy(axes, title=title, xlabel='updates', ylabel='mode')
+  tidy(axes, title=title, xlabel='updates', ylabel='mode')
   axes.grid(visible=False)
   return figure

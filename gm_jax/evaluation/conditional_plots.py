@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from gm_jax.evaluation.plots import COLOURS, DPI, INK, SMALL, _tidy
+from gm_jax.evaluation.plots import COLOURS, DPI, INK, SMALL, tidy
 
 
 def conditional_densities(values, grid, densities, names: Sequence[str], *, num_lines: int = 5) -> Figure:
@@ -40,7 +40,7 @@ def conditional_densities(values, grid, densities, names: Sequence[str], *, num_
     mean = densities[:, d].mean(0)
     axes.plot(grid[d], mean, color=COLOURS[0], linewidth=1.8, label='mean of conditionals')
     axes.set_ylim(0, 1.6 * max(share.max(), mean.max()))
-    _tidy(axes, title=names[d])
+    tidy(axes, title=names[d])
   panels[0].legend(frameon=False, fontsize=SMALL, labelcolor=INK, loc='upper right')
   for axes in panels[num:]:
     axes.remove()
@@ -63,7 +63,7 @@ def retrieval_curves(curves: Mapping[str, tuple], *, chance: float, title: str =
   axes.set_xscale('log')
   axes.set_ylim(0)
   axes.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f'{100 * share:g}%'))
-  _tidy(axes, title=title, xlabel='recall', ylabel='precision')
+  tidy(axes, title=title, xlabel='recall', ylabel='precision')
   axes.legend(frameon=False, fontsize=SMALL, labelcolor=INK)
   return figure
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gm_jax.evaluation import likelihood
-from gm_jax.evaluation.plots import COLOURS, DPI, INK, SMALL, _tidy
+from gm_jax.evaluation.plots import COLOURS, DPI, INK, SMALL, tidy
 
 
 def estimators(log_weights: Mapping[str, np.ndarray], sizes: Sequence[int]) -> Figure:
@@ -26,8 +26,8 @@ def estimators(log_weights: Mapping[str, np.ndarray], sizes: Sequence[int]) -> F
     style = {'color': colour, 'linewidth': 1.3, 'marker': 'o', 'markersize': 3, 'label': name}
     value_axes.plot(sizes, [one.value.mean() for one in found], **style)
     spread_axes.plot(sizes, [one.mean() for one in spread], **style)
-  _tidy(value_axes, xlabel='samples', ylabel='log p(x), nats')
-  _tidy(spread_axes, xlabel='samples', ylabel='relative deviation of p(x)')
+  tidy(value_axes, xlabel='samples', ylabel='log p(x), nats')
+  tidy(spread_axes, xlabel='samples', ylabel='relative deviation of p(x)')
   for axes in (value_axes, spread_axes):
     axes.set_xscale('log')
   spread_axes.set_yscale('log')

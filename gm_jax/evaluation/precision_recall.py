@@ -45,7 +45,7 @@ from gm_jax.distances import DIRECT, nearest, smallest, split, squared_distance
 from gm_jax.evaluation.clusters import kmeans
 from gm_jax.evaluation.sample_score import SampleScore, check_features, proportion, sample_score
 
-BLOCK_SIZE = 128  # rows of a tile; a tile of a hundred rows stays in the cache of a processor
+BLOCK_SIZE = 32  # rows of a tile, which with 10,000 columns is a megabyte: about what a processor keeps near
 ROUNDING = 16  # squared distances below so many units of rounding of the squares that they come from are 0
 
 

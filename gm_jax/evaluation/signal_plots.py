@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from gm_jax.evaluation.plots import COLOURS, DPI, INK, SMALL, _tidy
+from gm_jax.evaluation.plots import COLOURS, DPI, INK, SMALL, tidy
 
 
 def series(rows, names: Sequence[str], *, given: int = 0, num_channels: int = 6) -> Figure:
@@ -29,7 +29,7 @@ def series(rows, names: Sequence[str], *, given: int = 0, num_channels: int = 6)
       panel.plot(values - apart * channel, color=COLOURS[channel % 6], linewidth=0.9)
     if given:
       panel.axvspan(0, given - 1, color='#dddddd', zorder=0)
-    _tidy(panel)
+    tidy(panel)
     panel.set_yticks([])
   for panel, name in zip(panels[:, 0], names, strict=True):
     panel.set_ylabel(name, fontsize=SMALL, color=INK)
@@ -49,7 +49,7 @@ def matrices(values, names: Sequence[str], *, xlabel: str, ylabel: str) -> Figur
   figure = Figure(figsize=(2.6 * len(values), 2.8), dpi=DPI, layout='constrained')
   for axes, matrix, name in zip(figure.subplots(1, len(values), squeeze=False)[0], values, names, strict=True):
     axes.imshow(np.asarray(matrix), cmap='Blues', vmin=0, interpolation='nearest')
-    _tidy(axes, title=name, xlabel=xlabel, ylabel=ylabel)
+    tidy(axes, title=name, xlabel=xlabel, ylabel=ylabel)
     axes.grid(visible=False)
     axes.set_xticks(range(matrix.shape[1]))
     axes.set_yticks(range(matrix.shape[0]))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from gm_jax.evaluation import plots
+from gm_jax.evaluation import image_plots, plots
 
 
 def canvas(figure):
@@ -40,13 +40,13 @@ def tiles_of(figure, rows, columns, height, width):
 
 
 def test_grid_shows_every_image_in_reading_order(images):
-  tiles = tiles_of(plots.image_grid(images, columns=3), 3, 3, 4, 5).reshape(9, 4, 5, 3)
+  tiles = tiles_of(image_plots.image_grid(images, columns=3), 3, 3, 4, 5).reshape(9, 4, 5, 3)
   np.testing.assert_array_equal(tiles[:7], np.broadcast_to(images[..., None], (7, 4, 5, 3)))
   assert (tiles[7:] == 1).all()  # places without an image stay white
 
 
 def test_each_pixel_covers_a_whole_number_of_output_pixels(images, tmp_path):
-  figure = plots.image_grid(images, columns=3, title='title')
+  figure = image_plots.image_grid(images, columns=3, title='title')
   box = figure.axes[0].get_window_extent()
   np.testing.assert_allclose([box.height, box.width], canvas(figure).shape[:2], atol=1e-6)
   np.testing.assert_allclose([box.x0 % 1, box.y0 % 1], 0, atol=1e-6)
@@ -55,26 +55,26 @@ def test_each_pixel_covers_a_whole_number_of_output_pixels(images, tmp_path):
 def test_saved_png_has_the_pixels(images, tmp_path):
   from matplotlib.image import imread
 
-  figure = plots.image_grid(images, columns=7)
+  figure = image_plots.image_grid(images, columns=7)
   saved = imread(plots.save(figure, tmp_path / 'grid.png'))[..., :3]
   height, width, _ = canvas(figure).shape
   np.testing.assert_allclose(saved[8 : 8 + height, 8 : 8 + width], canvas(figure), atol=1 / 254)
 
 
 def test_value_range_and_channels(images):
-  tiles = tiles_of(plots.image_grid(10 * images[:1] - 5, value_range=(-5, 0)), 1, 1, 4, 5)
+  tiles = tiles_of(image_plots.image_grid(10 * images[:1] - 5, value_range=(-5, 0)), 1, 1, 4, 5)
   np.testing.assert_allclose(tiles[0, 0, ..., 0], np.clip(2 * images[0], 0, 1), rtol=1e-5)
-  tiles = tiles_of(plots.image_grid(3 * images[:1] + 7, value_range=None), 1, 1, 4, 5)
+  tiles = tiles_of(image_plots.image_grid(3 * images[:1] + 7, value_range=None), 1, 1, 4, 5)
   np.testing.assert_allclose([tiles.min(), tiles.max()], [0, 1], atol=1e-5)
   colour = images[:6].reshape(2, 4, 5, 3)
-  np.testing.assert_array_equal(tiles_of(plots.image_grid(colour, columns=2), 1, 2, 4, 5)[0], colour)
+  np.testing.assert_array_equal(tiles_of(image_plots.image_grid(colour, columns=2), 1, 2, 4, 5)[0], colour)
   two = images[:4].reshape(2, 4, 5, 2)
-  tiles = tiles_of(plots.image_grid(two, columns=2), 1, 2, 4, 10)[0, ..., 0]
+  tiles = tiles_of(image_plots.image_grid(two, columns=2), 1, 2, 4, 10)[0, ..., 0]
   np.testing.assert_array_equal(tiles, np.concatenate([two[..., 0], two[..., 1]], axis=2))
 
 
 def test_captions_are_below_their_images(images):
-  figure = plots.image_grid(images, columns=3, captions=[f'caption {i}' for i in range(7)])
+  figure = image_plots.image_grid(images, columns=3, captions=[f'caption {i}' for i in range(7)])
   assert texts(figure) == [f'caption {i}' for i in range(7)]
   x, y = figure.axes[0].texts[4].get_position()
   height, width, _ = canvas(figure).shape
@@ -83,11 +83,11 @@ def test_captions_are_below_their_images(images):
 
 def test_nothing_is_cut_off_at_the_border(images):
   figures = [
-    plots.image_grid(
+    image_plots.image_grid(
       images, captions=['a rather long caption'] * 7, title='one title wider than the whole grid of images'
     ),
-    plots.image_table(images[None, :3], rows=['a long name of a row'], columns=['column', 'another column', 'c']),
-    plots.filters(images - 0.5, title='filters'),
+    image_plots.image_table(images[None, :3], rows=['a long name of a row'], columns=['column', 'another column', 'c']),
+    image_plots.filters(images - 0.5, title='filters'),
   ]
   for figure in figures:
     figure.draw_without_rendering()
@@ -103,7 +103,7 @@ def test_nothing_is_cut_off_at_the_border(images):
 
 def test_chain_has_one_row_per_chain(images):
   states = images[:6].reshape(3, 2, 4, 5)  # three times, two chains
-  figure = plots.chain_over_time(states, [0, 10, 1000])
+  figure = image_plots.chain_over_time(states, [0, 10, 1000])
   tiles = tiles_of(figure, 2, 3, 4, 5)[..., 0]
   np.testing.assert_array_equal(tiles, states.swapaxes(0, 1))
   assert texts(figure) == ['0', '10', '1,000']
@@ -112,11 +112,11 @@ def test_chain_has_one_row_per_chain(images):
 def test_completions_hide_what_was_not_given(images):
   observed = np.zeros((4, 5), bool)
   observed[:2] = True
-  figure = plots.completions(images[:2], observed, images[2:6].reshape(2, 2, 4, 5))
+  figure = image_plots.completions(images[:2], observed, images[2:6].reshape(2, 2, 4, 5))
   tiles = tiles_of(figure, 2, 4, 4, 5)
   np.testing.assert_array_equal(tiles[:, 0, ..., 0], images[:2])
   np.testing.assert_array_equal(tiles[:, 1, :2, :, 0], images[:2, :2])
-  np.testing.assert_array_equal(tiles[:, 1, 2:], np.broadcast_to(np.float32(plots.MASK), (2, 2, 5, 3)))
+  np.testing.assert_array_equal(tiles[:, 1, 2:], np.broadcast_to(np.float32(image_plots.MASK), (2, 2, 5, 3)))
   np.testing.assert_array_equal(tiles[:, 2:, ..., 0].reshape(4, 4, 5), images[2:6])
   assert texts(figure) == ['original', 'given', 'sample 1', 'sample 2']
 
@@ -127,22 +127,22 @@ def test_nearest_neighbors_against_all_distances():
   samples[4] = train[31]
   distances = np.sqrt(((samples[:, None] - train[None]) ** 2).sum((2, 3)))
   for block_size in (7, 64):
-    index, distance = plots.nearest_neighbors(samples.astype(np.float64), train, block_size=block_size)
+    index, distance = image_plots.nearest_neighbors(samples.astype(np.float64), train, block_size=block_size)
     np.testing.assert_array_equal(index, distances.argmin(1))
     np.testing.assert_allclose(distance, distances.min(1), rtol=1e-9)
   assert distance[4] == 0
   with pytest.raises(ValueError, match='one shape'):
-    plots.nearest_neighbors(samples, train[:, :1])
+    image_plots.nearest_neighbors(samples, train[:, :1])
 
 
 def test_nearest_neighbors_of_unsigned_bytes_do_not_wrap_around():
-  index, distance = plots.nearest_neighbors(np.uint8([[130]]), np.uint8([[3], [131]]))
+  index, distance = image_plots.nearest_neighbors(np.uint8([[130]]), np.uint8([[3], [131]]))
   assert (index, distance) == (1, 1)
 
 
 def test_beside_nearest_pairs_each_sample_with_its_neighbour(images):
   train = np.concatenate([images[::-1], 1 - images])
-  figure = plots.beside_nearest(images[:5], train, columns=3)
+  figure = image_plots.beside_nearest(images[:5], train, columns=3)
   assert [text for text in texts(figure) if text] == ['sample', 'nearest'] * 2 + ['0'] * 5
   pixels = canvas(figure)
   height = 4 * round(156 / 5)
@@ -152,12 +152,12 @@ def test_beside_nearest_pairs_each_sample_with_its_neighbour(images):
 def test_filters_are_symmetric_about_zero():
   weights = np.zeros((1, 3, 3))
   weights[0, 0] = [-2.0, 0.0, 2.0]
-  figure = plots.filters(weights)
+  figure = image_plots.filters(weights)
   negative, zero, positive = tiles_of(figure, 1, 1, 3, 3)[0, 0, 0]
   assert negative[2] > negative[0] and positive[0] > positive[2]  # blue, red
   assert zero.min() > 0.95
   assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ['−2', '0', '2']
-  plots.filters(np.zeros((2, 3, 3)))  # untrained weights have no scale of their own
+  image_plots.filters(np.zeros((2, 3, 3)))  # untrained weights have no scale of their own
 
 
 def test_learning_curves_share_a_panel_where_they_share_a_name():
@@ -259,13 +259,13 @@ def test_density_refuses_what_is_none():
 
 def test_bad_images(images):
   with pytest.raises(ValueError, match=r'\(7, 20\)'):
-    plots.image_grid(images.reshape(7, 20))
+    image_plots.image_grid(images.reshape(7, 20))
   with pytest.raises(ValueError, match='2 entries for 7'):
-    plots.image_grid(images, captions=['a', 'b'])
+    image_plots.image_grid(images, captions=['a', 'b'])
   with pytest.raises(ValueError, match='3 names for 2 columns'):
-    plots.chain_over_time(images[:2, None], [1, 2, 3])
+    image_plots.chain_over_time(images[:2, None], [1, 2, 3])
   with pytest.raises(ValueError, match='weights has shape'):
-    plots.filters(images[0])
+    image_plots.filters(images[0])
 
 
 def test_no_global_state_of_pyplot():

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from gm_jax.evaluation import likelihood, plots, report
+from gm_jax.evaluation import image_plots, likelihood, plots, report
 from gm_jax.evaluation.likelihood import score
 
 NASTY = '<script>alert("x")</script> & \'y\''
@@ -49,7 +49,7 @@ class Page(html.parser.HTMLParser):
 
 @pytest.fixture
 def arguments(tmp_path):
-  plots.save(plots.image_grid(np.eye(4)[None]), tmp_path / 'samples.png')
+  plots.save(image_plots.image_grid(np.eye(4)[None]), tmp_path / 'samples.png')
   return {
     'model': 'rbm', 'dataset': 'digits', 'num_params': 1234, 'train_seconds': 61.5, 'steps': 5000,
     'metrics': {
