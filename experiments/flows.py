@@ -134,33 +134,40 @@ def prepare(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Data:
   return Data(splits, contexts, to_flow, lambda y: levels * to_cube(y), from_cube)
 
 
-def scorer(module: flow.Flow, data: Data, block_size: int = 500) -> Callable:
+def scorer(density: Callable, block_size: int = 500) -> Callable:
   """``(params, key, x, context) -> means`` of log-densities in nats and of bits per dimension, log-dets counted.
 
   ``log_prob`` is of the data as they were given (with the noise of dequantisation on them), ``in_flow`` of what the
   flow sees, and ``bits`` the first in bits per dimension.
+
+  Args:
+    density: ``(params, key, x, context) -> log-density where the flow lives, log-det of the way there``.
+    block_size: examples at once.
   """
-  log_prob = bind(module, 'log_prob')
 
   def numbers(params, key, x, context=None):
-    y, log_det = data.to_flow(key, x)
-    found = log_prob(params, y, context=context)
+    found, log_det = density(params, key, x, context)
     bits = likelihood.bits_per_dimension(found, x.shape[-1], log_det=log_det)
     return {'log_prob': found + log_det, 'in_flow': found, 'bits': bits}
 
   return likelihood.evaluator(numbers, block_size=block_size, stochastic=True)
 
 
-def bound_scorer(module: dequantisation.Dequantised, block_size: int = 500) -> Callable:
-  """``(params, key, x, context) -> means`` of a draw of the bound, as ``scorer`` names them."""
+def exact_density(module: flow.Flow, data: Data) -> Callable:
+  """The density of a flow, for ``scorer``."""
+  log_prob = bind(module, 'log_prob')
+
+  def density(params, key, x, context):
+    y, log_det = data.to_flow(key, x)
+    return log_prob(params, y, context=context), log_det
+
+  return density
+
+
+def bound_density(module: dequantisation.Dequantised) -> Callable:
+  """A draw of the bound of learnt noise, for ``scorer``; the way into the flow is part of it."""
   log_weight = bind(module, 'log_weight')
-
-  def numbers(params, key, x, context=None):
-    found = log_weight(params, key, x, context=context)
-    bits = likelihood.bits_per_dimension(found, x.shape[-1])
-    return {'log_prob': found, 'in_flow': found, 'bits': bits}
-
-  return likelihood.evaluator(numbers, block_size=block_size, stochastic=True)
+  return lambda params, key, x, context: (log_weight(params, key, x, context=context), 0.0)
 
 
 def experiment(
@@ -195,9 +202,9 @@ def experiment(
     raise ValueError('dequantisation=variational does not go with batch normalisation: turn one of them off')
   if variational:
     whole = dequantisation.dequantised(module, dataset.levels, data.from_cube)
-    objective, measure = dequantisation.objective(whole), bound_scorer(whole)
+    objective, measure = dequantisation.objective(whole), scorer(bound_density(whole))
   else:
-    objective, measure = flow.objective(module), scorer(module, data)
+    objective, measure = flow.objective(module), scorer(exact_density(module, data))
   algorithm = rules.descent(*objective, optimizer, axis_name=axis_name)
   some = np.random.RandomState(0).permutation(len(data.splits[0]))[:20_000]
 
