@@ -47,6 +47,7 @@ def test_the_other_binaries_run(tmp_path):
   run(glow.BINARY, tmp_path / 'glow', '--conditional', '--num_flow_steps=1', '--num_hidden=4')
   run(iaf.BINARY, tmp_path / 'iaf', '--transform=spline', '--num_bins=4', '--hidden_sizes=4')
   run(realnvp.BINARY, tmp_path / 'images', '--dataset=digits', '--architecture=images', '--num_hidden=4')
+  run(realnvp.BINARY, tmp_path / 'tanh', '--activation=tanh', '--num_layers=1', '--hidden_sizes=4')
   run(planar.BINARY, tmp_path / 'planar', '--energy=none', '--kind=radial')
   scores, _ = run(nice.BINARY, tmp_path / 'learnt', '--hidden_sizes=4', '--dequantisation=variational')
   assert scores['test_bound']['kind'] == 'lower bound' and 'test_log_prob' not in scores
