@@ -143,7 +143,7 @@ def beside_nearest(samples, train, *, columns: int = 10, value_range=(0.0, 1.0),
   width = pairs[0].shape[1]
   captions = []
   for start in range(0, len(distance), width):
-    below = [f'{one:.3g}' for one in distance[start : start + width]]
+    below = [f'{one:.3g}' if one < 1000 else f'{one:,.0f}' for one in distance[start : start + width]]
     captions += [''] * width + below + [''] * (width - len(below))
   return _table(images, rows=['sample', 'nearest'] * len(pairs[0]), captions=captions, title=title)
 
