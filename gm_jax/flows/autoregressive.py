@@ -129,9 +129,11 @@ class MaskedNetwork(nn.Module):
     h = x
     for size, mask in zip(self.hidden_sizes, masks, strict=True):
       h = self.activation(self._joined(masked.MaskedDense(size)(h, mask), context))
-    last = masked.output_mask(degrees[-1], np.repeat(inputs, self.num_outputs))
+    last = masked.output_mask(degrees[-1], np.tile(inputs, self.num_outputs))
     output = masked.MaskedDense(self.num_dimensions * self.num_outputs, kernel_init=self.output_init)
-    return self._joined(output(h, last), context).reshape(*x.shape, self.num_outputs)
+    # Outputs of one kind lie side by side, so that what is made of them runs over neighbours in memory.
+    outputs = self._joined(output(h, last), context).reshape(*x.shape[:-1], self.num_outputs, self.num_dimensions)
+    return jnp.swapaxes(outputs, -1, -2)
 
   def _joined(self, h, context):
     return h if context is None else h + nn.Dense(h.shape[-1], use_bias=False)(context)

@@ -49,7 +49,9 @@ class Coupling(Layer):
 
     def conditioner(kept):
       inputs = kept if context is None else jnp.concatenate([kept, context], axis=-1)
-      return self.network(inputs).reshape(*kept.shape[:-1], self.num_dimensions - kept_size, self.transform.size)
+      # Outputs of one kind lie side by side, so that what is made of them runs over neighbours in memory.
+      outputs = self.network(inputs).reshape(*kept.shape[:-1], self.transform.size, self.num_dimensions - kept_size)
+      return jnp.swapaxes(outputs, -1, -2)
 
     return distrax.SplitCoupling(kept_size, 1, conditioner, self.transform)
 

@@ -297,7 +297,7 @@ def test_a_uniform_model_has_eight_bits_per_dimension_through_the_whole_pipeline
   grey = Dataset('grey', *[Split(x, None)] * 3, shape=(2, 2, 3), kind='grey', levels=256, provenance='')
   flags = type('Flags', (), {'space': 'logit', 'alpha': 0.0, 'conditional': False})
   prepared = flows.prepare(flags, grey)
-  found = flows.scorer(module, prepared)({}, prepared.splits[2], None, key=jax.random.key(0))
+  found = flows.scorer(flows.exact_density(module, prepared))({}, prepared.splits[2], None, key=jax.random.key(0))
   assert found['bits'].mean == pytest.approx(8.0, abs=1e-5)
   assert found['log_prob'].mean == pytest.approx(-12 * 8 * np.log(2), rel=1e-6)
   y, _ = prepared.to_flow(jax.random.key(1), prepared.splits[2])
@@ -305,7 +305,7 @@ def test_a_uniform_model_has_eight_bits_per_dimension_through_the_whole_pipeline
   # With alpha the logit reaches beyond the data: mass lies where none are, and the model is a little worse.
   flags.alpha = 0.05
   wider = flows.prepare(flags, grey)
-  found = flows.scorer(module, wider)({}, wider.splits[2], None, key=jax.random.key(0))
+  found = flows.scorer(flows.exact_density(module, wider))({}, wider.splits[2], None, key=jax.random.key(0))
   assert found['bits'].mean == pytest.approx(8.0 - np.log2(0.9), abs=1e-5)
 
 
