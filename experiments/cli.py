@@ -391,5 +391,6 @@ def _write_samples(experiment, dataset, key, state, num, workdir) -> None:
   if len(dataset.shape) == 3:
     from gm_jax.evaluation import image_plots, plots
 
-    plots.save(image_plots.image_grid(samples.reshape(num, *dataset.shape)), workdir / 'samples.png')
-    print(f'picture: {workdir / "samples.png"}')
+    # Beside the pictures of the report, and from the darkest to the lightest: some samples are grey levels.
+    figure = image_plots.image_grid(samples[:100].reshape(-1, *dataset.shape), value_range=None)
+    print(f'picture: {plots.save(figure, workdir / "drawn.png")}')

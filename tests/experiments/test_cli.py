@@ -82,7 +82,7 @@ def test_a_finished_run_is_evaluated_and_sampled_from(finished, capsys):
   samples = np.load(finished / 'samples.npz')['samples']
   assert samples.shape[0] == 7
   assert set(np.unique(samples)) <= {0.0, 1.0}
-  assert (finished / 'samples.png').exists()
+  assert (finished / 'drawn.png').exists()
 
 
 @pytest.mark.slow
