@@ -121,12 +121,13 @@ def scorer(judge: Judge) -> Callable:
   """``(key, state) -> scores`` of a report: known modes, or else distances to training examples and classes."""
   dataset = judge.dataset
   classifier = functools.cache(lambda: train_classifier(dataset))
+  of_test = functools.cache(lambda: distance_to_train(dataset, to_players(dataset, dataset.test.x[:NUM_SAMPLES])))
 
   def score(key, state):
     samples = judge.sample(state.variables, key, NUM_SAMPLES)
     if dataset.name in toy.MODES:
       return modes.scores(samples, *toy.MODES[dataset.name])
-    scores = nearest_scores(dataset, samples)
+    scores = {'sample_distance_to_train': distance_to_train(dataset, samples), 'test_distance_to_train': of_test()}
     if dataset.name == 'stacked_mnist':
       scores |= stacked_scores(judge, classifier(), state.variables, key)
     if judge.module.context_size and len(dataset.shape) == 3:
@@ -147,15 +148,11 @@ def is_plane(dataset: datasets.Dataset) -> bool:
   return dataset.shape == (2,)
 
 
-def nearest_scores(dataset, samples) -> dict[str, likelihood.Score]:
-  """How far samples are from the training set, beside test examples, in [-1, 1]^D: what is much nearer is a copy."""
+def distance_to_train(dataset, x) -> likelihood.Score:
+  """How far samples, or test examples, are from the training set: what is much nearer than these is a copy."""
   train = np.asarray(to_players(dataset, dataset.train.x))
-  test = np.asarray(to_players(dataset, dataset.test.x[: len(samples)]))
-  scores = {}
-  for name, x in (('sample', samples), ('test', test)):
-    _, distance = image_plots.nearest_neighbors(x, train)
-    scores[f'{name}_distance_to_train'] = likelihood.summarise(distance).score('estimate', 'in [-1, 1]^D')
-  return scores
+  _, distance = image_plots.nearest_neighbors(np.asarray(x), train)
+  return likelihood.summarise(distance).score('estimate', 'in [-1, 1]^D')
 
 
 def class_scores(dataset, classifier: extractors.Extractor, samples, asked) -> dict[str, likelihood.Score]:
