@@ -4,7 +4,7 @@ The test log-likelihood is exact for the dequantised values; bits per dimension 
 
   python -m experiments.glow                                             the embedded digits
   python -m experiments.glow --conditional                               given the class
-  python -m experiments.glow --dataset=mnist --num_levels=2 --num_flow_steps=8 --num_hidden=64
+  python -m experiments.glow --dataset=mnist --num_flow_steps=8 --num_hidden=64 --learning_rate=0.004
 """
 
 from absl import flags as absl_flags
@@ -20,7 +20,6 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   absl_flags.DEFINE_bool('factored', True, 'Keep 1x1 convolutions as LU factors.', flag_values=flags)
   absl_flags.DEFINE_bool('learnt_prior', True, 'Learn the Gaussians of what leaves early.', flag_values=flags)
   flows.define_flags(flags)
-  flags.set_default('space', 'unit')
 
 
 def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: str | None) -> cli.Experiment:
@@ -33,7 +32,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
 
 
 BINARY = cli.Binary(
-  name='glow', doc=__doc__, define_flags=define_flags, build=build, defaults={'num_epochs': 60, 'learning_rate': 2e-3}
+  name='glow', doc=__doc__, define_flags=define_flags, build=build, defaults={'num_epochs': 60, 'learning_rate': 5e-3}
 )
 
 if __name__ == '__main__':
