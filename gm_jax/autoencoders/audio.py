@@ -8,9 +8,9 @@ sine window (Princen & Bradley 1986), and put together again by its transpose::
 The transform is orthonormal, so that a density of the coefficients *is* a density of the wave, nat for nat, and the
 bound holds for the samples themselves. The decoder gives every coefficient a mixture of two Laplace densities: their
 locations are what is tonal, their widths the noise of each band over time, as in the multiband synthesis of RAVE
-(Caillon & Esling 2021), which learns by a spectral distance and a critic in place of a likelihood. Their tails are needed:
-with Gaussians in their place spoken digits take more bits than as stationary noise (``RESULTS.md``). Networks are
-convolutions along time.
+(Caillon & Esling 2021), which learns by a spectral distance and a critic in place of a likelihood. Their tails are
+needed: with Gaussians in their place spoken digits take more bits than as stationary noise (``RESULTS.md``). Networks
+are convolutions along time.
 
 Example:
   >>> import jax
