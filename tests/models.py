@@ -383,6 +383,7 @@ def flow_rows() -> list[Row]:
   labelled = Batch(CLUSTERS.x, np.tile(np.array([0, 1], np.int32), 12))
   pixels = np.asarray(jax.random.normal(jax.random.key(1), (24, 16)) * np.linspace(0.5, 2, 16), np.float32)
   smooth, plane = {'activation': jnp.tanh}, square(-10, 10, 801)
+  fine = square(-8, 8, 1601)  # some of its Gaussians are narrow
   mixture = {'num_components': 2, 'context_size': 2}
 
   def row(name, module, batch, grid=plane, epsilon=1e-3):
@@ -394,7 +395,7 @@ def flow_rows() -> list[Row]:
 
   glow_of_images = glow.glow((4, 4, 1), 2, 1, num_hidden=4, context_size=2)
   rows = [
-    row('flow', maf.maf(2, 2, (8,), batch_norm=False, **mixture, **smooth), labelled),
+    row('flow', maf.maf(2, 2, (8,), batch_norm=False, **mixture, **smooth), labelled, fine),
     row('flow, nice', nice.nice(2, 2, (8,), noise='normal', **smooth), CLUSTERS),
     row('flow, iaf', iaf.iaf(2, 2, (8,), **smooth), CLUSTERS),
     row('flow, planar', planar.planar(2, 3), CLUSTERS),
