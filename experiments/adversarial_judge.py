@@ -121,13 +121,14 @@ def scorer(judge: Judge) -> Callable:
   """``(key, state) -> scores`` of a report: known modes, or else distances to training examples and classes."""
   dataset = judge.dataset
   classifier = functools.cache(lambda: train_classifier(dataset))
-  of_test = functools.cache(lambda: distance_to_train(dataset, to_players(dataset, dataset.test.x[:NUM_SAMPLES])))
+  train = functools.cache(lambda: np.asarray(to_players(dataset, dataset.train.x)))
+  of_test = functools.cache(lambda: distance(to_players(dataset, dataset.test.x[:NUM_SAMPLES]), train()))
 
   def score(key, state):
     samples = judge.sample(state.variables, key, NUM_SAMPLES)
     if dataset.name in toy.MODES:
       return modes.scores(samples, *toy.MODES[dataset.name])
-    scores = {'sample_distance_to_train': distance_to_train(dataset, samples), 'test_distance_to_train': of_test()}
+    scores = {'sample_distance_to_train': distance(samples, train()), 'test_distance_to_train': of_test()}
     if dataset.name == 'stacked_mnist':
       scores |= stacked_scores(judge, classifier(), state.variables, key)
     if judge.module.context_size and len(dataset.shape) == 3:
@@ -148,11 +149,10 @@ def is_plane(dataset: datasets.Dataset) -> bool:
   return dataset.shape == (2,)
 
 
-def distance_to_train(dataset, x) -> likelihood.Score:
+def distance(x, train) -> likelihood.Score:
   """How far samples, or test examples, are from the training set: what is much nearer than these is a copy."""
-  train = np.asarray(to_players(dataset, dataset.train.x))
-  _, distance = image_plots.nearest_neighbors(np.asarray(x), train)
-  return likelihood.summarise(distance).score('estimate', 'in [-1, 1]^D')
+  _, found = image_plots.nearest_neighbors(np.asarray(x), train)
+  return likelihood.summarise(found).score('estimate', 'in [-1, 1]^D')
 
 
 def class_scores(dataset, classifier: extractors.Extractor, samples, asked) -> dict[str, likelihood.Score]:
