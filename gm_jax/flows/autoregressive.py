@@ -16,7 +16,7 @@ import numpy as np
 
 from gm_jax.base import Array, Key
 from gm_jax.flows.layers import Layer
-from gm_jax.flows.scalar import AFFINE
+from gm_jax.flows.scalar import AFFINE, by_dimension
 from gm_jax.likelihoods import Head, MixtureOfGaussians
 from gm_jax.nn import masked
 
@@ -131,9 +131,7 @@ class MaskedNetwork(nn.Module):
       h = self.activation(self._joined(masked.MaskedDense(size)(h, mask), context))
     last = masked.output_mask(degrees[-1], np.tile(inputs, self.num_outputs))
     output = masked.MaskedDense(self.num_dimensions * self.num_outputs, kernel_init=self.output_init)
-    # Outputs of one kind lie side by side, so that what is made of them runs over neighbours in memory.
-    outputs = self._joined(output(h, last), context).reshape(*x.shape[:-1], self.num_outputs, self.num_dimensions)
-    return jnp.swapaxes(outputs, -1, -2)
+    return by_dimension(self._joined(output(h, last), context), self.num_dimensions)
 
   def _joined(self, h, context):
     return h if context is None else h + nn.Dense(h.shape[-1], use_bias=False)(context)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from gm_jax.base import Array
 from gm_jax.flows import bijectors, normalisation
 from gm_jax.flows.layers import Constant, Layer, Sequential
-from gm_jax.flows.scalar import AFFINE
+from gm_jax.flows.scalar import AFFINE, by_dimension
 from gm_jax.nn.mlp import MLP
 
 
@@ -49,9 +49,7 @@ class Coupling(Layer):
 
     def conditioner(kept):
       inputs = kept if context is None else jnp.concatenate([kept, context], axis=-1)
-      # Outputs of one kind lie side by side, so that what is made of them runs over neighbours in memory.
-      outputs = self.network(inputs).reshape(*kept.shape[:-1], self.transform.size, self.num_dimensions - kept_size)
-      return jnp.swapaxes(outputs, -1, -2)
+      return by_dimension(self.network(inputs), self.num_dimensions - kept_size)
 
     return distrax.SplitCoupling(kept_size, 1, conditioner, self.transform)
 

@@ -11,6 +11,14 @@ import jax.numpy as jnp
 from gm_jax.base import Array
 
 
+def by_dimension(outputs: Array, num_dimensions: int) -> Array:
+  """The outputs of a network as what each dimension is transformed by: ``[..., size * D] -> [..., D, size]``.
+
+  Outputs of one kind lie side by side, so that what is made of them runs over neighbours in memory.
+  """
+  return jnp.swapaxes(outputs.reshape(*outputs.shape[:-1], -1, num_dimensions), -1, -2)
+
+
 @dataclass(frozen=True)
 class Additive:
   """x = z + shift (NICE)."""
