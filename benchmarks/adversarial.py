@@ -66,9 +66,9 @@ def gm_jax_mlp():
   import jax.numpy as jnp
   import optax
 
-  from gm_jax.adversarial import gan
+  from gm_jax.adversarial import gan, players
 
-  module = gan.GAN(gan.MLPGenerator((128, 128), (2,)), gan.MLPCritic((128, 128)), 2)
+  module = gan.GAN(players.MLPGenerator((128, 128), (2,)), players.MLPCritic((128, 128)), 2)
   data = jnp.asarray(ring(100_000))
   return gm_jax_updates(module, data, 256, lambda: optax.adam(1e-3, b1=0.5), MLP_STEPS)
 

@@ -12,7 +12,7 @@ from absl import flags as absl_flags
 from experiments import adversarial_judge as judges
 from experiments import cli
 from gm_jax import data as datasets
-from gm_jax.adversarial import conditional, dcgan, gan, tricks, wgan
+from gm_jax.adversarial import conditional, dcgan, gan, players, tricks, wgan
 from gm_jax.base import Batch
 from gm_jax.data import toy
 from gm_jax.training import rules
@@ -41,7 +41,7 @@ def define_flags(flags: absl_flags.FlagValues, **defaults) -> None:
   sizes('generator_sizes', ['128', '128'], 'Hidden units of the generator, or channels before each doubling.')
   sizes('critic_sizes', ['128', '128'], 'Hidden units of the critic, or channels behind each halving.')
   integer('maxout', 0, 'Pieces of the hidden units of an mlp critic, of which the greatest counts; 0 for ReLU.', 0)
-  choice('normalisation', gan.NORMALISATIONS, 'Of the hidden layers of the generator.')
+  choice('normalisation', players.NORMALISATIONS, 'Of the hidden layers of the generator.')
   choice('critic_normalisation', ('none', 'batch'), 'Of all layers but the first of a convolutional critic.')
   integer('num_latents', 2, 'Dimensions of z.')
   choice('prior', gan.PRIORS, 'Of z.')
@@ -102,11 +102,11 @@ def make_players(
     if flags.critic_normalisation != 'none':
       raise ValueError('critic_normalisation=batch is of a convolutional critic; take --architecture=convolutional')
     output = nn.tanh if pixels else None
-    generator = gan.MLPGenerator(
+    generator = players.MLPGenerator(
       generator_sizes, dataset.shape, output_activation=output, normalisation=flags.normalisation
     )
     activation = (lambda h: nn.leaky_relu(h, 0.2)) if pixels else nn.relu
-    critic = gan.MLPCritic(critic_sizes, activation, flags.maxout, **settings)
+    critic = players.MLPCritic(critic_sizes, activation, flags.maxout, **settings)
   context_size = 0
   if condition != 'none':
     if not dataset.num_classes:

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from gm_jax.adversarial import conditional as conditional_gan
-from gm_jax.adversarial import dcgan, gan, tricks, wgan
+from gm_jax.adversarial import dcgan, gan, players, tricks, wgan
 from gm_jax.autoencoders import audio, autoencoder, conditional, hierarchical, iwae, latents, recurrent, vae
 from gm_jax.autoregressive import deep_nade, docnade, fvsbn, made, made_degrees, masde, nade, rnade, structure
 from gm_jax.base import Algorithm, Batch, Model, bind, pure
@@ -104,9 +104,9 @@ def em(model):
 
 def rows() -> list[Row]:
   """All rows."""
-  binary = rbm.RBM(num_visible=4, num_hidden=3, kernel_scale=0.3)
-  real = visible.GaussianRBM(num_visible=2, num_hidden=2, kernel_scale=0.3)
-  category = visible.CategoricalRBM(num_visible=3, num_hidden=2, num_states=3, kernel_scale=0.3)
+  binary = rbm.RBM(num_visible=4, num_hidden=3, burn_in=100, kernel_scale=0.3)
+  real = visible.GaussianRBM(num_visible=2, num_hidden=2, burn_in=100, kernel_scale=0.3)
+  category = visible.CategoricalRBM(num_visible=3, num_hidden=2, num_states=3, burn_in=100, kernel_scale=0.3)
   triples = np.stack(np.meshgrid(*[np.arange(3)] * 3, indexing='ij'), -1).reshape(-1, 3).astype(np.float32)
   base = partition.base_natural(binary, binary.init(jax.random.key(0), PATTERNS.x)['params'], PATTERNS.x)
   tempered = contrastive.tempered(8, tempering.ladder(3), base)
@@ -360,21 +360,21 @@ def adversarial_rows() -> list[Row]:
 
   smoothed = tricks.smoothed(gan.GAMES['non_saturating'], 0.9)
   noise = optax.linear_schedule(0.1, 0.0, 10)
-  generator = gan.MLPGenerator((5,), (2,), normalisation='virtual')
-  plain = gan.GAN(generator, gan.MLPCritic((6,), maxout=2, num_kernels=2), 2, packing=2)
-  critic = gan.MLPCritic((6,), output_bias=False, dense=wgan.SpectralDense)
-  wasserstein = gan.GAN(gan.MLPGenerator((5,), (2,)), critic, 2)
+  generator = players.MLPGenerator((5,), (2,), normalisation='virtual')
+  plain = gan.GAN(generator, players.MLPCritic((6,), maxout=2, num_kernels=2), 2, packing=2)
+  critic = players.MLPCritic((6,), output_bias=False, dense=wgan.SpectralDense)
+  wasserstein = gan.GAN(players.MLPGenerator((5,), (2,)), critic, 2)
   stripes = np.tile(np.array([[-1, 1]], np.float32), (24, 4, 2)).reshape(24, 4, 4, 1)
   labels = np.arange(24) % 2
   images = Batch(np.where(labels[:, None, None, None] == 0, stripes, -stripes), labels)
-  players = conditional_gan.Joined(dcgan.Generator((4, 4, 1), (4,))), conditional_gan.Projected(dcgan.Critic((3, 3)))
+  pair = conditional_gan.Joined(dcgan.Generator((4, 4, 1), (4,))), conditional_gan.Projected(dcgan.Critic((3, 3)))
   return [
     row('wgan', wasserstein, CLUSTERS, wgan.WASSERSTEIN, penalty=wgan.gradient_penalty()),
     row(
       'gan, with tricks', plain, CLUSTERS, smoothed, critic_steps=2, decay=0.9, history_weight=0.1,
       instance_noise=noise,
     ),
-    row('dcgan, conditional', gan.GAN(*players, 3, context_size=2), images, gan.GAMES['hinge']),
+    row('dcgan, conditional', gan.GAN(*pair, 3, context_size=2), images, gan.GAMES['hinge']),
   ]  # fmt: skip
 
 

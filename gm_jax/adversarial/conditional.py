@@ -16,13 +16,13 @@ Both are wrappers of players that know no condition, of any architecture: ``Join
 Example, one of two points by its class:
   >>> import jax, optax
   >>> import jax.numpy as jnp
-  >>> from gm_jax.adversarial import gan
+  >>> from gm_jax.adversarial import gan, players
   >>> from gm_jax.base import Batch
   >>> from gm_jax.training.rules import adversarial
   >>> labels = jnp.arange(64) % 2
   >>> x = jnp.array([-1.0, 1.0])[labels][:, None] + 0.1 * jax.random.normal(jax.random.key(0), (64, 1))
   >>> module = gan.GAN(
-  ...   Joined(gan.MLPGenerator((16,), (1,))), Projected(gan.MLPCritic((16,))), num_latents=1, context_size=2)
+  ...   Joined(players.MLPGenerator((16,), (1,))), Projected(players.MLPCritic((16,))), num_latents=1, context_size=2)
   >>> losses = gan.objective(module, gan.GAMES['non_saturating'])
   >>> algorithm = adversarial(*losses, optax.adam(0.01, b1=0.5), optax.adam(0.01, b1=0.5))
   >>> init, step = jax.jit(algorithm.init), jax.jit(algorithm.step)

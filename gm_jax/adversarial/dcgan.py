@@ -32,7 +32,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import optax
 
-from gm_jax.adversarial import gan, tricks
+from gm_jax.adversarial import players, tricks
 from gm_jax.base import Array
 from gm_jax.nn.convolutional import HalvingConvolution, TransposedConvolution
 
@@ -50,7 +50,7 @@ class Generator(nn.Module):
   Attributes:
     image_shape: (H, W, C); H and W divide by two as often as there are ``features``.
     features: channels before each doubling, first to last.
-    normalisation: of the hidden layers, one of ``gan.NORMALISATIONS``.
+    normalisation: of the hidden layers, one of ``players.NORMALISATIONS``.
   """
 
   image_shape: tuple[int, int, int]
@@ -58,7 +58,7 @@ class Generator(nn.Module):
   normalisation: str = 'batch'
 
   def __post_init__(self):
-    gan.check_choice('normalisation', self.normalisation, gan.NORMALISATIONS)
+    players.check_choice('normalisation', self.normalisation, players.NORMALISATIONS)
     factor = 2 ** len(self.features)
     if not self.features or any(side % factor for side in self.image_shape[:2]):
       raise ValueError(
@@ -70,13 +70,13 @@ class Generator(nn.Module):
   @nn.compact
   def __call__(self, z: Array, *, train: bool = False) -> Array:
     """The images."""
-    z, num_reference = gan.with_reference(self, self.normalisation, z)
+    z, num_reference = players.with_reference(self, self.normalisation, z)
     height, width = (side // 2 ** len(self.features) for side in self.image_shape[:2])
     plain = self.normalisation == 'none'
     first = self.features[0]
     h = nn.Dense(height * width * first, use_bias=plain, kernel_init=KERNEL)(z).reshape(-1, height, width, first)
     for size in (*self.features[1:], None):
-      h = nn.relu(gan.Normalise(self.normalisation, num_reference, _scale)(h, train))
+      h = nn.relu(players.Normalise(self.normalisation, num_reference, _scale)(h, train))
       h = h if size else h[num_reference:]
       h = TransposedConvolution(size or self.image_shape[-1], use_bias=plain or not size, kernel_init=KERNEL)(h)
     return jnp.tanh(h)

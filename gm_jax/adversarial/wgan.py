@@ -21,11 +21,11 @@ d + d^2 / (2 lambda).
 Example, the gap between the points 0 and 3 is 3 + 9 / 20:
   >>> import jax, optax
   >>> import jax.numpy as jnp
-  >>> from gm_jax.adversarial import gan
+  >>> from gm_jax.adversarial import gan, players
   >>> from gm_jax.base import Batch
   >>> from gm_jax.training.rules import adversarial
-  >>> zero = gan.MLPGenerator((), (1,), kernel_init=nn.initializers.zeros)
-  >>> module = gan.GAN(zero, gan.MLPCritic((16,), output_bias=False), num_latents=1)
+  >>> zero = players.MLPGenerator((), (1,), kernel_init=nn.initializers.zeros)
+  >>> module = gan.GAN(zero, players.MLPCritic((16,), output_bias=False), num_latents=1)
   >>> losses = gan.objective(module, WASSERSTEIN, penalty=gradient_penalty(10.0))
   >>> algorithm = adversarial(*losses, optax.sgd(0.0), optax.adam(0.01))
   >>> x = jnp.full((64, 1), 3.0)

@@ -5,7 +5,7 @@ import optax
 import pytest
 from scipy import stats
 
-from gm_jax.adversarial import conditional, dcgan, gan, theory, tricks, wgan
+from gm_jax.adversarial import conditional, dcgan, gan, players, theory, tricks, wgan
 from gm_jax.base import Batch, Players
 from gm_jax.training import rules
 
@@ -46,7 +46,7 @@ def run(module, game, batch, critic_optimizer, num_steps, generator_rate=0.0, se
 
 def test_the_critic_learns_the_log_ratio_of_densities_and_the_divergence():
   # Data N(1, 1) against samples N(0, 1): the best score is x - 1/2, which a linear critic can say.
-  module = gan.GAN(gan.MLPGenerator((), (1,), kernel_init=nn_ones), gan.MLPCritic(()), num_latents=1)
+  module = gan.GAN(players.MLPGenerator((), (1,), kernel_init=nn_ones), players.MLPCritic(()), num_latents=1)
   rate = optax.exponential_decay(0.2, 1000, 0.01)
   data = lambda key: 1 + jax.random.normal(jax.random.fold_in(key, 1), (500, 1))
   state, metrics = run(module, NON_SATURATING, data, optax.sgd(rate), 1500)
@@ -71,7 +71,7 @@ def test_the_value_of_a_wasserstein_critic_is_the_distance_of_transport_and_what
   # functions times the slope; with the penalty lambda m(x) (slope - 1)^2 at the density m of the points between, the
   # best slope is 1 + F / (2 lambda m) and the gap W_1 + integral F^2 / (2 lambda m).
   module = gan.GAN(
-    gan.MLPGenerator((), (1,), kernel_init=nn_ones), gan.MLPCritic((32,), output_bias=False), num_latents=1
+    players.MLPGenerator((), (1,), kernel_init=nn_ones), players.MLPCritic((32,), output_bias=False), num_latents=1
   )
   data = lambda key: jax.random.uniform(jax.random.fold_in(key, 1), (200, 1), minval=2.0, maxval=4.0)
   optimizer = optax.adam(optax.cosine_decay_schedule(0.02, 600))
@@ -89,7 +89,7 @@ def test_the_value_of_a_wasserstein_critic_is_the_distance_of_transport_and_what
 
 @pytest.mark.parametrize('game', [wgan.WASSERSTEIN, gan.GAMES['hinge']])
 def test_samples_move_towards_the_data(game):
-  module = gan.GAN(gan.MLPGenerator((), (1,), kernel_init=nn_ones), gan.MLPCritic(()), num_latents=1)
+  module = gan.GAN(players.MLPGenerator((), (1,), kernel_init=nn_ones), players.MLPCritic(()), num_latents=1)
   data = lambda key: 3 + jax.random.normal(jax.random.fold_in(key, 1), (200, 1))
   clipped = optax.chain(optax.sgd(0.5), wgan.clip_weights(0.5))
   state, _ = run(module, game, data, clipped, 40, generator_rate=0.1)
@@ -141,14 +141,14 @@ def test_a_spectral_layer_has_norm_one_after_some_steps_and_stays_while_it_is_no
 
 
 def test_a_penalty_of_single_examples_is_refused_where_the_critic_judges_batches():
-  for critic in (gan.MLPCritic((4,), num_kernels=2), conditional.Projected(dcgan.Critic((2, 2)))):
-    module = gan.GAN(gan.MLPGenerator((4,), (2,)), critic, num_latents=2)
+  for critic in (players.MLPCritic((4,), num_kernels=2), conditional.Projected(dcgan.Critic((2, 2)))):
+    module = gan.GAN(players.MLPGenerator((4,), (2,)), critic, num_latents=2)
     with pytest.raises(ValueError, match='leave out its batch normalisation and minibatch discrimination'):
       gan.objective(module, wgan.WASSERSTEIN, penalty=wgan.gradient_penalty())
 
 
 def test_the_generator_matches_mean_features_in_place_of_scores():
-  module = gan.GAN(gan.MLPGenerator((4,), (2,)), gan.MLPCritic((3,)), num_latents=2)
+  module = gan.GAN(players.MLPGenerator((4,), (2,)), players.MLPCritic((3,)), num_latents=2)
   init, generator_loss, _ = gan.objective(module, NON_SATURATING, feature_matching=True)
   batch = Batch(jnp.asarray(np.random.default_rng(0).normal(size=(6, 2)), jnp.float32))
   algorithm = rules.adversarial(init, generator_loss, generator_loss, optax.sgd(0.1), optax.sgd(0.1))
@@ -167,7 +167,7 @@ def test_conditions_are_joined_as_planes_or_projected():
   joined = conditional.join(images, condition)
   assert joined.shape == (2, 3, 3, 3)
   np.testing.assert_array_equal(joined[1, ..., 1:], np.broadcast_to([3.0, 4.0], (3, 3, 2)))
-  critic = conditional.Projected(gan.MLPCritic((3,)))
+  critic = conditional.Projected(players.MLPCritic((3,)))
   x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4)), jnp.float32)
   variables = critic.init(jax.random.key(0), x, condition)
   scores, features = critic.apply(variables, x, condition)
@@ -178,9 +178,9 @@ def test_conditions_are_joined_as_planes_or_projected():
 
 def test_a_conditional_model_asks_for_its_context_and_another_refuses_one():
   with_context = gan.GAN(
-    conditional.Joined(gan.MLPGenerator((4,), (2,))), conditional.Joined(gan.MLPCritic((4,))), 2, context_size=3
+    conditional.Joined(players.MLPGenerator((4,), (2,))), conditional.Joined(players.MLPCritic((4,))), 2, context_size=3
   )
-  without = gan.GAN(gan.MLPGenerator((4,), (2,)), gan.MLPCritic((4,)), 2)
+  without = gan.GAN(players.MLPGenerator((4,), (2,)), players.MLPCritic((4,)), 2)
   labels = jnp.arange(6) % 3
   model, plain = gan.as_model(with_context), gan.as_model(without)
   params = model.init(jax.random.key(0), Batch(jnp.zeros((6, 2)), labels))
@@ -200,10 +200,10 @@ def test_a_conditional_model_asks_for_its_context_and_another_refuses_one():
 @pytest.mark.parametrize(
   ('make', 'message'),
   [
-    (lambda: gan.GAN(gan.MLPGenerator((4,), (2,)), gan.MLPCritic((4,)), 0), 'num_latents=0'),
-    (lambda: gan.GAN(gan.MLPGenerator((4,), (2,)), gan.MLPCritic((4,)), 1, packing=0), 'packing=0'),
-    (lambda: gan.GAN(gan.MLPGenerator((4,), (2,)), gan.MLPCritic((4,)), 1, prior='cube'), "prior='cube'"),
-    (lambda: gan.MLPGenerator((4,), (2,), normalisation='layer'), "normalisation='layer'"),
+    (lambda: gan.GAN(players.MLPGenerator((4,), (2,)), players.MLPCritic((4,)), 0), 'num_latents=0'),
+    (lambda: gan.GAN(players.MLPGenerator((4,), (2,)), players.MLPCritic((4,)), 1, packing=0), 'packing=0'),
+    (lambda: gan.GAN(players.MLPGenerator((4,), (2,)), players.MLPCritic((4,)), 1, prior='cube'), "prior='cube'"),
+    (lambda: players.MLPGenerator((4,), (2,), normalisation='layer'), "normalisation='layer'"),
     (lambda: dcgan.Generator((6, 6, 1), (4, 4)), 'height and width must divide by 4'),
     (lambda: dcgan.Generator((4, 4, 1), ()), 'of which there must be one at least'),
     (lambda: dcgan.Critic((4, 4)).init(jax.random.key(0), jnp.zeros((2, 6, 6, 1))), 'must divide by two for each'),

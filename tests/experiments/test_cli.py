@@ -31,6 +31,12 @@ def start(*argv, before=(), **kwargs):
   return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
 
 
+@pytest.fixture
+def without_pictures(monkeypatch):
+  """Leaves out what takes a third of a run, where the test is of how a run goes."""
+  monkeypatch.setattr(rbm, 'draw', lambda *args: [])
+
+
 def lines_of(workdir):
   path = workdir / 'metrics.jsonl'
   return path.read_text().splitlines() if path.exists() else []
@@ -68,7 +74,7 @@ def test_a_run_leaves_a_report_pictures_checkpoints_settings_and_metrics(finishe
   assert names >= {'train/loss', 'train/grad_norm', 'train/param_norm', 'train/update_norm', 'valid/log_prob'}
 
 
-def test_the_flagfile_of_a_run_repeats_it(finished, tmp_path):
+def test_the_flagfile_of_a_run_repeats_it(finished, tmp_path, without_pictures):
   cli.run(rbm.BINARY, ['rbm', f'--flagfile={finished / "settings.flags"}', f'--workdir={tmp_path / "again"}'])
   assert lines_of(tmp_path / 'again') == lines_of(finished)
 
@@ -93,7 +99,7 @@ def test_gaussian_units_take_grey_images_with_pixels_that_are_always_black(tmp_p
   assert np.isfinite(score['value'])
 
 
-def test_replicas_are_reported_by_mean_and_error(tmp_path):
+def test_replicas_are_reported_by_mean_and_error(tmp_path, without_pictures):
   run('--num_seeds=2', f'--workdir={tmp_path / "both"}')
   scores = []
   for seed in range(2):
@@ -105,7 +111,9 @@ def test_replicas_are_reported_by_mean_and_error(tmp_path):
 
 
 @pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGKILL])
-def test_a_process_that_is_killed_goes_on_where_it_was_and_ends_as_if_unbroken(finished, tmp_path, signum):
+def test_a_process_that_is_killed_goes_on_where_it_was_and_ends_as_if_unbroken(
+  finished, tmp_path, without_pictures, signum
+):
   workdir = tmp_path / 'run'
   # Evaluation at every tenth step makes room for the signal between two dispatches.
   slow = ['--eval_every=10', f'--workdir={workdir}']
@@ -130,7 +138,7 @@ def test_a_process_that_is_killed_goes_on_where_it_was_and_ends_as_if_unbroken(f
   jax.tree.map(np.testing.assert_array_equal, newest_arrays(workdir), newest_arrays(unbroken))
 
 
-def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint_before(tmp_path):
+def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint_before(tmp_path, without_pictures):
   workdir = tmp_path / 'run'
   run('--num_steps=20', f'--workdir={workdir}')
   # No file may grow beyond 3 KiB, which gives the errors of a disk without room.
@@ -145,11 +153,11 @@ def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint_before(tmp_path):
   assert json.loads((workdir / 'report.json').read_text())['steps'] == 40
 
 
-def test_two_hosts_equal_two_devices_of_one_host(tmp_path):
+def test_two_hosts_equal_two_devices_of_one_host(tmp_path, without_pictures):
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     port = free.getsockname()[1]
-  common = ['--parallel=pmap', '--num_chains=8']
+  common = ['--parallel=pmap', '--num_chains=8', '--dataset=two_moons', '--visible=gaussian', '--learning_rate=0.01']
   alone = {**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=1'}
   hosts = [
     start(
