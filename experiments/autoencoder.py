@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import cli, latent
+from experiments import cli, latent, latent_pictures
 from gm_jax import data as datasets
 from gm_jax.autoencoders import autoencoder
 from gm_jax.base import Batch, bind
@@ -98,7 +98,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     }
 
   def draw(key, state, folder):
-    pictures = latent.draw(module, state.variables, data, dataset, key, folder, samples=False)
+    pictures = latent_pictures.draw(module, state.variables, data, dataset, key, folder, samples=False)
     if corruption and len(dataset.shape) == 3:
       x = data.test[np.linspace(0, len(data.test) - 1, 12).astype(int)]
       seen = np.asarray(corruption(key, x))

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import cli, latent
+from experiments import cli, latent, latent_pictures
 from gm_jax import data as datasets
 from gm_jax.autoencoders import hierarchical, vae
 from gm_jax.base import bind
@@ -55,7 +55,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   def draw(params, key, folder):
     draw_key, layer_key = jax.random.split(key)
     pictures = draw_layers(module, params, data, dataset, layer_key, folder)
-    return pictures + latent.draw(module, params, data, dataset, draw_key, folder)
+    return pictures + latent_pictures.draw(module, params, data, dataset, draw_key, folder)
 
   return latent.experiment(
     flags,

@@ -11,7 +11,7 @@ log-likelihood from many more samples; that estimate is a lower bound in the mea
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import activations, cli, latent
+from experiments import activations, cli, latent, latent_pictures
 from gm_jax import data as datasets
 from gm_jax.autoencoders import iwae, vae
 
@@ -78,7 +78,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
       {'bound': (f'test_bound_of_{flags.num_importance}', 'lower bound'), 'elbo': ('test_elbo', 'lower bound')},
     ),
     num_importance=flags.num_evaluation,
-    draw=lambda params, key, folder: latent.draw(module, params, data, dataset, key, folder),
+    draw=lambda params, key, folder: latent_pictures.draw(module, params, data, dataset, key, folder),
     more_scores=more_scores,
     published=PUBLISHED.get(flags.dataset, ()),
   )

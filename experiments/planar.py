@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from absl import flags as absl_flags
 
-from experiments import cli, flows
+from experiments import cli, flow_pictures, flows
 from gm_jax import data as datasets
 from gm_jax.base import Batch, bind
 from gm_jax.evaluation import flow_plots, likelihood, plots
@@ -70,7 +70,7 @@ def fit_energy(flags: absl_flags.FlagValues, axis_name: str | None) -> cli.Exper
     inside = slice(150, 651, 2)
     shown = {name: values[inside, inside] for name, values in shown.items()}
     keep('density.png', flow_plots.densities(side[inside], side[inside], shown), 'The fit beside what is fitted')
-    flows.draw_path(keep, module, state.variables, key)
+    flow_pictures.draw_path(keep, module, state.variables, key)
     return pictures
 
   return cli.Experiment(

@@ -13,7 +13,7 @@ import flax.linen as nn
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import activations, cli, latent
+from experiments import activations, cli, latent, latent_pictures
 from gm_jax import data as datasets
 from gm_jax.autoencoders import latents, vae
 from gm_jax.flows import iaf
@@ -109,7 +109,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
     objective=vae.objective(module, beta=beta, free_bits=flags.free_bits, estimator=flags.estimator),
     numbers=latent.terms_of(module),
     num_importance=flags.num_importance,
-    draw=lambda params, key, folder: latent.draw(module, params, data, dataset, key, folder),
+    draw=lambda params, key, folder: latent_pictures.draw(module, params, data, dataset, key, folder),
     more_scores=more_scores,
     published=PUBLISHED.get(flags.dataset, ()),
   )

@@ -14,8 +14,8 @@ The games differ in what a score costs (``GAMES``):
   least_squares    (s - 1)^2 / 2       s^2 / 2             (s - 1)^2 / 2         (Mao et al. 2017)
   hinge            max(0, 1 - s)       max(0, 1 + s)       -s                    (Lim & Ye 2017)
 
-Players of dense layers are in ``players.py``, convolutional ones in ``dcgan.py``. What the optimal critic is, and what V
-is then, stands in ``theory.py``; what steadies the game in ``tricks.py``.
+Players of dense layers are in ``players.py``, convolutional ones in ``dcgan.py``. What the optimal critic is, and what
+V is then, stands in ``theory.py``; what steadies the game in ``tricks.py``.
 
 Example, points on a circle in four lines:
   >>> import jax, optax

@@ -17,7 +17,7 @@ import numpy as np
 from gm_jax.base import Array
 from gm_jax.flows import normalisation
 from gm_jax.flows.layers import Layer, Sequential
-from gm_jax.flows.scalar import Affine
+from gm_jax.flows.scalar import Affine, by_dimension
 from gm_jax.nn.convolution import Conv
 
 
@@ -86,16 +86,12 @@ class ImageCoupling(Layer):
 
   def setup(self):
     """The network."""
-    channels = self.image_shape[-1] // (2 if self.mask == 'channel' else 1)
-    self.network = ConvolutionalNetwork(self.num_hidden, channels * self.transform.size)
+    self.num_changed = self.image_shape[-1] // (2 if self.mask == 'channel' else 1)
+    self.network = ConvolutionalNetwork(self.num_hidden, self.num_changed * self.transform.size)
 
   def bijector(self, context: Array | None = None) -> distrax.Bijector:
     """The map from noise to data."""
-
-    def conditioner(x):
-      outputs = self.network(x, context)
-      return outputs.reshape(*outputs.shape[:-1], -1, self.transform.size)
-
+    conditioner = lambda x: by_dimension(self.network(x, context), self.num_changed)
     if self.mask == 'channel':
       return distrax.SplitCoupling(self.image_shape[-1] // 2, 3, conditioner, self.transform, self.swap)
     height, width, _ = self.image_shape
@@ -127,8 +123,7 @@ class Prior(Layer):
     outputs = Conv(2 * self.num_channels, (3, 3), kernel_init=nn.initializers.zeros)(h)
     if context is not None:
       outputs = outputs + _from_context(2 * self.num_channels, context)
-    shift, log_scale = jnp.split(outputs, 2, axis=-1)
-    return distrax.Block(Affine()(jnp.stack([shift, log_scale], axis=-1)), 3)
+    return distrax.Block(Affine()(by_dimension(outputs, self.num_channels)), 3)
 
 
 class TopPrior(Layer):
