@@ -209,10 +209,15 @@ def draw(judge: Judge, key, state, folder, num_steps: int) -> list[cli.Picture]:
       keep('over_training.png', figure, 'Samples at the same codes over training, and data in grey')
     if dataset.name in toy.MODES and len(snapshots) > 1:
       keep('mode_shares.png', *shares_over_time(snapshots, *toy.MODES[dataset.name]))
-    samples = judge.sample(state.variables, key, 2000)
-    both = np.concatenate([dataset.test.x[:2000], samples])
+    test = dataset.test.x[:2000]
+    both = np.concatenate([test, judge.sample(state.variables, key, 2000)])
     figure = plots.scatter(
-      both, np.repeat([0, 1], 2000), names=('', ''), xlabel='$x_1$', ylabel='$x_2$', title='data blue, samples orange'
+      both,
+      np.repeat([0, 1], [len(test), 2000]),
+      names=('', ''),
+      xlabel='$x_1$',
+      ylabel='$x_2$',
+      title='data blue, samples orange',
     )
     keep('samples.png', figure, 'Test data and samples')
     return pictures

@@ -61,8 +61,8 @@ def largest_z(gradients, expected):
 
 def test_exact_phase_is_the_likelihood():
   _, loss = contrastive.objective(MACHINE, contrastive.exact(), centered=False)
-  value, _ = loss(PARAMS, None, Batch(X), state_of(PARAMS))
-  log_prob = MACHINE.apply({'params': PARAMS}, X, method='log_prob')
+  value, _ = jax.jit(loss)(PARAMS, None, Batch(X), state_of(PARAMS))
+  log_prob = jax.jit(lambda x: MACHINE.apply({'params': PARAMS}, x, method='log_prob'))(X)
   np.testing.assert_allclose(value, -log_prob.mean(), rtol=1e-6)
   gradient = gradient_of(loss, PARAMS, state_of(PARAMS))(jax.random.key(0))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), gradient, exact_gradient(PARAMS, X))
@@ -72,9 +72,10 @@ def test_divergence_of_many_steps_is_the_exact_gradient_and_of_one_step_is_not()
   keys = jax.random.split(jax.random.key(1), 20_000)
   expected = exact_gradient(PARAMS, X)
   _, loss = contrastive.objective(MACHINE, contrastive.divergence(50), centered=False)
-  assert largest_z(jax.vmap(gradient_of(loss, PARAMS, state_of(PARAMS)))(keys), expected) < 4.5  # 27 parameters
+  gradients = jax.jit(jax.vmap(gradient_of(loss, PARAMS, state_of(PARAMS))))(keys)
+  assert largest_z(gradients, expected) < 4.5  # 27 parameters
   _, loss = contrastive.objective(MACHINE, contrastive.divergence(1), centered=False)
-  assert largest_z(jax.vmap(gradient_of(loss, PARAMS, state_of(PARAMS)))(keys), expected) > 10
+  assert largest_z(jax.jit(jax.vmap(gradient_of(loss, PARAMS, state_of(PARAMS))))(keys), expected) > 10
 
 
 def test_persistent_chains_at_equilibrium_give_the_exact_gradient():
@@ -143,15 +144,17 @@ def test_a_centred_step_is_the_step_of_the_centred_machine():
     return data + jax.nn.logsumexp(-centered_energy(centered, OFFSETS, v, h))
 
   centered = contrastive.to_centered(PARAMS, OFFSETS)
-  step = jax.tree.map(lambda p, g: p - 0.1 * g, centered, jax.grad(centered_loss)(centered))
+  step = jax.tree.map(lambda p, g: p - 0.1 * g, centered, jax.jit(jax.grad(centered_loss))(centered))
   expected = contrastive.to_plain(step, OFFSETS)
   algorithm = descent(*contrastive.objective(MACHINE, contrastive.exact(), offset_rate=0.25), optax.sgd(0.1))
-  state = state_of(PARAMS, stats={'offsets': OFFSETS}, opt_state=algorithm.init(jax.random.key(0), Batch(X)).opt_state)
-  after, _ = algorithm.step(jax.random.key(0), state, Batch(X))
+  state = state_of(
+    PARAMS, stats={'offsets': OFFSETS}, opt_state=jax.jit(algorithm.init)(jax.random.key(0), Batch(X)).opt_state
+  )
+  after, _ = jax.jit(algorithm.step)(jax.random.key(0), state, Batch(X))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), after.params, expected)
   np.testing.assert_allclose(after.stats['offsets']['visible'], 0.75 * OFFSETS['visible'] + 0.25 * X.mean(0), rtol=1e-6)
   plain = descent(*contrastive.objective(MACHINE, contrastive.exact(), centered=False), optax.sgd(0.1))
-  other, _ = plain.step(jax.random.key(0), state_of(PARAMS, opt_state=state.opt_state), Batch(X))
+  other, _ = jax.jit(plain.step)(jax.random.key(0), state_of(PARAMS, opt_state=state.opt_state), Batch(X))
   assert float(jnp.abs(other.params['kernel'] - expected['kernel']).max()) > 1e-2
 
 
@@ -169,7 +172,8 @@ def test_flipping_data_and_offsets_leaves_the_centred_gradient():
 
   def stepped(centered, params, x, offsets):
     _, loss = contrastive.objective(MACHINE, contrastive.exact(), centered=centered)
-    gradient, _ = jax.grad(loss, has_aux=True)(params, None, Batch(x), state_of(params, stats={'offsets': offsets}))
+    state = state_of(params, stats={'offsets': offsets})
+    gradient, _ = jax.jit(jax.grad(loss, has_aux=True))(params, None, Batch(x), state)
     return jax.tree.map(lambda p, g: p - g, params, gradient)
 
   def distance(centered):
@@ -191,14 +195,13 @@ def test_fast_weights():
     np.testing.assert_allclose(state.fast['a'], expected, rtol=1e-6)
   wrapped = contrastive.fast_weights(optax.sgd(0.01), 0.01)
   init, loss = contrastive.objective(MACHINE, contrastive.persistent(50), centered=False)
-  start = descent(init, loss, wrapped).init(jax.random.key(0), Batch(X))
+  start = jax.jit(descent(init, loss, wrapped).init)(jax.random.key(0), Batch(X))
   pull = {'kernel': jnp.zeros((6, 3)), 'visible_bias': jnp.full(6, 60.0), 'hidden_bias': jnp.full(3, -60.0)}
-  chains = loss(PARAMS, jax.random.key(1), Batch(X), start._replace(opt_state=start.opt_state._replace(fast=pull)))[
-    1
-  ].chains
+  pulled = start._replace(opt_state=start.opt_state._replace(fast=pull))
+  value, extra = jax.jit(loss)(PARAMS, jax.random.key(1), Batch(X), pulled)
+  chains = extra.chains
   assert bool(jnp.all(chains['visible'] == 1))  # the chains run on the sum of both ...
   assert bool(jnp.all(chains['hidden'] == 0))
-  value = loss(PARAMS, jax.random.key(1), Batch(X), start._replace(opt_state=start.opt_state._replace(fast=pull)))[0]
   energy = jax.jit(lambda x: MACHINE.apply({'params': PARAMS}, x, method='energy').mean())
   np.testing.assert_allclose(value, energy(X) - energy(jnp.ones((1, 6))), rtol=1e-5)  # ... the gap on the slow ones
 
@@ -209,7 +212,7 @@ def test_sparsity_pulls_on_the_hidden_biases():
   costs = {}
   for cost in (0.0, 0.7):
     _, loss = contrastive.objective(MACHINE, contrastive.exact(), sparsity_cost=cost, **options)
-    costs[cost] = jax.grad(loss, has_aux=True)(PARAMS, None, Batch(x), state_of(PARAMS))[0]['hidden_bias']
+    costs[cost] = jax.jit(jax.grad(loss, has_aux=True))(PARAMS, None, Batch(x), state_of(PARAMS))[0]['hidden_bias']
   active = MACHINE.apply({'params': PARAMS}, x[0], method='hidden_mean')
   np.testing.assert_allclose(costs[0.7] - costs[0.0], 0.7 * (active - 0.1), atol=1e-6)
 
@@ -219,7 +222,7 @@ def test_bars_and_stripes_approach_the_entropy_from_below():
   rows = [np.repeat(np.array(bits)[:, None], 3, 1) for bits in itertools.product([0, 1], repeat=3)]
   x = jnp.asarray(np.array([*rows, *(row.T for row in rows)]).reshape(16, 9), jnp.float32)
   algorithm = descent(*contrastive.objective(RBM(9, 8, kernel_scale=0.3), contrastive.exact()), optax.adam(0.05))
-  state = algorithm.init(jax.random.key(0), Batch(x))
+  state = jax.jit(algorithm.init)(jax.random.key(0), Batch(x))
 
   @jax.jit
   def train(state):
@@ -249,7 +252,7 @@ def test_other_visible_units_learn_with_every_phase(machine, x):
   )
   for phase in phases:
     algorithm = descent(*contrastive.objective(machine, phase, data=x), optax.sgd(0.01))
-    state = algorithm.init(jax.random.key(2), Batch(x))
+    state = jax.jit(algorithm.init)(jax.random.key(2), Batch(x))
     after, metrics = jax.jit(algorithm.step)(jax.random.key(3), state, Batch(x))
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
       lambda leaf: (leaf.shape, leaf.dtype), state

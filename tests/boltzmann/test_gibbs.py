@@ -104,7 +104,7 @@ def test_tempering_finds_the_weights_of_modes_that_gibbs_never_leaves():
   assert float((stuck.mean(1) > 0.5).mean()) > 0.95
   path, betas = partition.annealed_path(machine, params, jnp.zeros(10)), tempering.ladder(8)
   ladder = jnp.ones((400, 8, 10))
-  state, _ = jax.jit(lambda key, v: tempering.parallel_tempering(path, betas, key, v, 500))(jax.random.key(8), ladder)
+  state, _ = jax.jit(lambda key, v: tempering.parallel_tempering(path, betas, key, v, 250))(jax.random.key(8), ladder)
   found = float((path.visible(state)[:, -1].mean(1) > 0.5).mean())
   assert abs(found - exact) < 4 * (exact * (1 - exact) / 400) ** 0.5
   fresh = tempering.start(path, jax.random.key(9), 5, 8)

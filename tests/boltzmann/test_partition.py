@@ -20,7 +20,7 @@ PARAMS = {
 }
 BASE = jnp.zeros(30)
 PATH = partition.annealed_path(MACHINE, PARAMS, BASE)
-NUM_CHAINS, NUM_REPEATS = 100, 400
+NUM_CHAINS, NUM_REPEATS = 100, 200
 
 
 @pytest.fixture(scope='module')
@@ -74,7 +74,7 @@ def test_too_many_states():
     partition.log_sum_over_states(lambda s: s.sum(-1), 13, 3)
 
 
-@pytest.mark.parametrize('num_steps', [5, 20, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('num_steps', [5, *(pytest.param(num, marks=pytest.mark.slow) for num in (20, 100))])
 def test_both_walks_are_unbiased_and_bracket(truth, num_steps):
   log_z, samples = truth
   forward = np.asarray(walk(PATH, num_steps)) + float(PATH.log_z)

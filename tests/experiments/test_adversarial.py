@@ -7,6 +7,8 @@ import pytest
 
 from experiments import cli, conditional_gan, dcgan, gan, wgan
 
+pytestmark = pytest.mark.usefixtures('few_examples')
+
 MLP = ['--architecture=mlp', '--generator_sizes=6', '--critic_sizes=6', '--num_latents=2', '--normalisation=none']
 SMALL = ['--generator_sizes=4,4', '--critic_sizes=4,4', '--num_latents=3']
 RUNS = {

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments import audio_vae, autoencoder, cli, conditional_vae, hierarchical_vae, iwae, sequence_vae, vae
-from gm_jax import data as datasets
-from gm_jax.data import signals
+
+pytestmark = pytest.mark.usefixtures('few_examples')
 
 TINY = ['--num_steps=2', '--num_latents=2', '--eval_every=2']
 BOUNDS = {'test_bound': 'lower bound', 'test_elbo': 'lower bound'}
@@ -37,16 +37,6 @@ RUNS = {
     {**BOUNDS, 'test_bits': 'upper bound', 'test_bits_of_gaussian_noise': 'exact'}, 'rebuilt.wav',
   ),
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def small_signals(monkeypatch):
-  """Signals by the dozen instead of thousands."""
-  load = datasets.load
-  numbers = {'num_train': 120, 'num_valid': 20, 'num_test': 40}
-  monkeypatch.setattr(
-    datasets, 'load', lambda name, **kw: load(name, **kw, **(numbers if name in signals.NAMES else {}))
-  )
 
 
 @pytest.mark.slow

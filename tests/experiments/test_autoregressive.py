@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from experiments import cli, docnade, fvsbn, made, rnade
-from gm_jax import data as datasets
+
+pytestmark = pytest.mark.usefixtures('few_examples')
 
 TINY = ['--dataset=bars_and_stripes', '--num_steps=4', '--eval_every=4', '--batch_size=20', '--average=0']
 
@@ -46,9 +47,7 @@ def test_rnade_draws_its_pictures(tmp_path):
   assert {'samples.png', 'curves.png'} <= found
 
 
-def test_docnade_reports_perplexities_and_draws(tmp_path, monkeypatch):
-  load = datasets.load
-  monkeypatch.setattr(datasets, 'load', lambda name, **kw: load(name, num_train=60, num_valid=20, num_test=20, **kw))
+def test_docnade_reports_perplexities_and_draws(tmp_path):
   argv = [argument for argument in TINY if not argument.startswith('--dataset')]
   workdir = tmp_path / 'run'
   cli.run(docnade.BINARY, ['docnade', *argv, '--num_hidden=3', '--num_orders=2', f'--workdir={workdir}'])

@@ -2,13 +2,13 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 
 from experiments import classifier, cli, kde, mixture, pca
 from gm_jax import data as datasets
-from gm_jax.data import toy
+
+pytestmark = pytest.mark.usefixtures('few_examples')
 
 TINY = {
   'kde': (kde.BINARY, ['--dataset=two_moons', '--batch_size=50', '--num_steps=4', '--learning_rate=0.1']),
@@ -16,21 +16,6 @@ TINY = {
   'classifier': (classifier.BINARY, ['--dataset=two_moons', '--num_steps=1']),
   'pca': (pca.BINARY, ['--dataset=digits', '--num_components=3', '--num_steps=2']),
 }
-
-
-@pytest.fixture(autouse=True)
-def small_data(monkeypatch):
-  """Toy sets of a few hundred examples instead of thousands, and as many digits."""
-  load = datasets.load
-
-  def small(name, **kwargs):
-    if name in toy.NAMES:
-      return load(name, num_train=300, num_valid=100, num_test=200, **kwargs)
-    dataset = load(name, **kwargs)
-    first = {part: jax.tree.map(lambda leaf: leaf[:300], getattr(dataset, part)) for part in ('train', 'valid', 'test')}
-    return dataset._replace(**first)
-
-  monkeypatch.setattr(datasets, 'load', small)
 
 
 def run(name, workdir, *argv):

@@ -7,6 +7,8 @@ import pytest
 
 from experiments import cli, glow, iaf, maf, nice, planar, realnvp
 
+pytestmark = pytest.mark.usefixtures('few_examples')
+
 TINY = ['--num_steps=2', '--eval_every=2', '--batch_size=20', '--average=0']
 
 

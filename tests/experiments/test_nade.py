@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments import cli, nade
-from gm_jax import data as datasets
-from gm_jax.data import toy
+
+pytestmark = pytest.mark.usefixtures('few_examples')
 
 ORDERINGS = ['--num_orderings=2', '--curve_orderings=2']
 
@@ -18,14 +18,6 @@ def run(workdir, *argv):
   report = json.loads((workdir / 'report.json').read_text())
   assert all(np.isfinite(score['value']) for score in report['metrics'].values())
   return report['metrics'], {path.stem for path in workdir.glob('*.png')}
-
-
-@pytest.fixture(autouse=True)
-def small_data(monkeypatch):
-  load = datasets.load
-  few = {'num_train': 100, 'num_valid': 50, 'num_test': 50}
-  small = lambda name, **kwargs: load(name, **(few if name in toy.NAMES else {}), **kwargs)
-  monkeypatch.setattr(datasets, 'load', small)
 
 
 def test_nade_reports_an_exact_likelihood_and_draws(tmp_path):
