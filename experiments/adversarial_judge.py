@@ -211,14 +211,8 @@ def draw(judge: Judge, key, state, folder, num_steps: int) -> list[cli.Picture]:
       keep('mode_shares.png', *shares_over_time(snapshots, *toy.MODES[dataset.name]))
     test = dataset.test.x[:2000]
     both = np.concatenate([test, judge.sample(state.variables, key, 2000)])
-    figure = plots.scatter(
-      both,
-      np.repeat([0, 1], [len(test), 2000]),
-      names=('', ''),
-      xlabel='$x_1$',
-      ylabel='$x_2$',
-      title='data blue, samples orange',
-    )
+    origin, title = np.repeat([0, 1], [len(test), 2000]), 'data blue, samples orange'
+    figure = plots.scatter(both, origin, names=('', ''), xlabel='$x_1$', ylabel='$x_2$', title=title)
     keep('samples.png', figure, 'Test data and samples')
     return pictures
   if len(dataset.shape) != 3:
