@@ -20,7 +20,7 @@ PARAMS = {
 }
 BASE = jnp.zeros(30)
 PATH = partition.annealed_path(MACHINE, PARAMS, BASE)
-NUM_CHAINS, NUM_REPEATS = 100, 200
+NUM_CHAINS, NUM_REPEATS = 100, 400
 
 
 @pytest.fixture(scope='module')
