@@ -43,6 +43,10 @@ class Layer(nn.Module):
     """What noise becomes on its way: the output of each of the layers that this one is made of, data last."""
     return [self.forward(z, context)]
 
+  def path_back(self, x: Array, context: Array | None = None) -> list[Array]:
+    """What data become on their way to the noise, which is last."""
+    return [self.inverse_and_log_det(x, context)[0]]
+
 
 class Constant(Layer):
   """A bijector without parameters as a layer.
@@ -90,6 +94,13 @@ class Sequential(Layer):
     way = []
     for layer in self.layers:
       way += layer.path(z if not way else way[-1], context)
+    return way
+
+  def path_back(self, x: Array, context: Array | None = None) -> list[Array]:
+    """What each layer makes of data, the noise last."""
+    way = []
+    for layer in reversed(self.layers):
+      way += layer.path_back(x if not way else way[-1], context)
     return way
 
 
@@ -155,6 +166,15 @@ class Scanned(Layer):
 
     return list(self._scan(step, z, context)[1])
 
+  def path_back(self, x: Array, context: Array | None = None) -> list[Array]:
+    """What each layer makes of data, the noise last."""
+
+    def step(layer, x, context):
+      z = layer.inverse_and_log_det(x, context)[0]
+      return z, z
+
+    return list(self._scan(step, x, context, reverse=True)[1])[::-1]
+
 
 class Inverted(Layer):
   """A layer the other way round, with the same variables: its ``forward`` is the layer's inverse."""
@@ -176,6 +196,14 @@ class Inverted(Layer):
   def forward(self, z: Array, context: Array | None = None) -> Array:
     """From noise to data alone."""
     return self.original.inverse_and_log_det(z, context)[0]
+
+  def path(self, z: Array, context: Array | None = None) -> list[Array]:
+    """The layers of the original, backwards."""
+    return self.original.path_back(z, context)
+
+  def path_back(self, x: Array, context: Array | None = None) -> list[Array]:
+    """The layers of the original, forwards."""
+    return self.original.path(x, context)
 
 
 class Bound(distrax.Bijector):

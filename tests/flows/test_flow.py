@@ -149,6 +149,11 @@ def test_iaf_is_the_inverse_of_maf_with_the_same_parameters():
   np.testing.assert_array_equal(log_det, other_log_det)
   np.testing.assert_allclose(back, z, atol=1e-4)
   np.testing.assert_allclose(log_p, distrax.Normal(0.0, 1.0).log_prob(z).sum(-1) - log_det, atol=1e-4)
+  way = jax.jit(bind(dual, 'path'))(params, z)
+  there = jax.jit(bind(module, 'path'))(params, way[-1])  # through the same layers from the other end
+  assert len(way) == len(there) == 2
+  for found, expected in ((way[1], other), (there[0], way[0]), (there[1], z)):
+    np.testing.assert_allclose(found, expected, atol=1e-4)
   with pytest.raises(ValueError, match='starts from standard normal noise'):
     iaf.dual(maf.maf(3, num_components=2))
 
