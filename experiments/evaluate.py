@@ -148,8 +148,19 @@ def draw_from_run(folder: str, num: int, data_dir: str | None) -> tuple[datasets
   with np.load(pathlib.Path(folder) / 'samples.npz') as file:
     samples = file['samples']
   if dataset.kind == 'grey':
-    samples = samples / (dataset.levels - 1) if samples.max() > 1.5 else np.clip(samples, 0, 1)
+    samples = intensities(samples, dataset)
   return dataset, as_images(samples, dataset.shape, folder)
+
+
+def intensities(samples: np.ndarray, dataset: datasets.Dataset) -> np.ndarray:
+  """Samples of grey data from 0 to 1, whether their model speaks of that or of the original values.
+
+  The two are a factor of ``levels - 1`` apart, so their size tells which it is, whatever tails the samples have.
+  """
+  white = dataset.levels - 1
+  size = lambda x: np.sqrt(np.mean(np.square(x, dtype=np.float64)))
+  original = size(samples) / size(dataset.train.x) > white**-0.5
+  return np.clip(samples / white if original else samples, 0, 1)
 
 
 def draw_from_mixture(images: Images, num: int, seed: int) -> np.ndarray:

@@ -62,6 +62,15 @@ def test_a_run_folder_says_which_data_its_model_saw(tmp_path, monkeypatch):
   np.testing.assert_array_equal(samples, drawn.reshape(30, 8, 8, 1))
 
 
+@pytest.mark.parametrize('white', [1, 16])
+def test_samples_are_intensities_whatever_their_model_speaks_of(white):
+  dataset = datasets.load('digits')
+  expected = dataset.test.x / 16
+  noise = 0.2 * np.random.default_rng(0).normal(size=expected.shape)  # tails below black and above white
+  found = evaluate.intensities(white * (expected + noise), dataset)
+  np.testing.assert_allclose(found, np.clip(expected + noise, 0, 1), atol=1e-6)
+
+
 @pytest.mark.parametrize(
   ('argv', 'message'),
   [
