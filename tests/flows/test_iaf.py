@@ -23,7 +23,7 @@ def test_a_posterior_is_a_density_that_its_samples_have_and_starts_as_a_gaussian
   last = jax.jit(lambda s: jax.lax.scan(step, s, jax.random.split(jax.random.key(1), 100))[0])(first)
   moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), first.params['posterior'], last.params['posterior'])
   assert min(jax.tree.leaves(moved)) > 1e-4
-  grid, cell = models.square(-10, 10, 401)
+  grid, cell = models.square(-10, 10, 1001)
 
   @jax.jit
   def check(params, key):
