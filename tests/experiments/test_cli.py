@@ -157,6 +157,7 @@ def test_two_hosts_equal_two_devices_of_one_host(tmp_path, without_pictures):
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     port = free.getsockname()[1]
+  # Points, because processes of their own cannot be kept from drawing images.
   common = ['--parallel=pmap', '--num_chains=8', '--dataset=two_moons', '--visible=gaussian', '--learning_rate=0.01']
   alone = {**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=1'}
   hosts = [
