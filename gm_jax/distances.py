@@ -1,5 +1,7 @@
 """Distances between queries and points, in tiles of bounded memory; for estimators and for scores of samples."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -16,10 +18,25 @@ def squared_distance(query: Array, point: Array) -> Array:
   Up to ``DIRECT`` features it is exact to rounding. Above that it is |q|^2 + |p|^2 - 2 q.p, one matrix product, with an
   error of about the float's precision times the larger square: centre the points first.
   """
-  if query.shape[1] <= DIRECT:
-    return sum((query[:, d, None] - point[:, d]) ** 2 for d in range(query.shape[1]))
-  product = jnp.matmul(query, point.T, precision=jax.lax.Precision.HIGHEST)
-  return jnp.maximum(jnp.sum(query**2, 1)[:, None] + jnp.sum(point**2, 1) - 2 * product, 0.0)
+  return squared_distance_to(point)(query)
+
+
+def squared_distance_to(point: Array) -> Callable[[Array], Array]:
+  """``squared_distance`` as a function of the queries, for loops over blocks of few of them.
+
+  The points are transposed once, before the loop, which the barrier holds there: products with few rows are a third
+  faster for it on a CPU.
+  """
+  columns = jax.lax.optimization_barrier(point.T)
+  if point.shape[1] <= DIRECT:
+    return lambda query: sum((query[:, d, None] - columns[d]) ** 2 for d in range(len(columns)))
+  squares = jnp.sum(point**2, 1)
+
+  def squared(query):
+    product = jnp.matmul(query, columns, precision=jax.lax.Precision.HIGHEST)
+    return jnp.maximum(jnp.sum(query**2, 1)[:, None] + squares - 2 * product, 0.0)
+
+  return squared
 
 
 def smallest(values: Array, k: int) -> Array:

@@ -33,7 +33,7 @@ Example:
   (True, True)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -41,11 +41,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from gm_jax.base import Array, Key
-from gm_jax.distances import DIRECT, nearest, smallest, split, squared_distance
+from gm_jax.distances import DIRECT, nearest, smallest, split, squared_distance_to
 from gm_jax.evaluation.clusters import kmeans
 from gm_jax.evaluation.sample_score import SampleScore, check_features, proportion, sample_score
 
-BLOCK_SIZE = 32  # rows of a tile, which with 10,000 columns is a megabyte: about what a processor keeps near
+BLOCK_SIZE = 16  # rows of a tile, which with 10,000 columns is 640 KB: about what a processor keeps near
 ROUNDING = 16  # squared distances below so many units of rounding of the squares that they come from are 0
 
 
@@ -140,13 +140,19 @@ def perfect_coverage(n: int, m: int, k: int) -> float:
   return 1 - float(real_first)
 
 
-def _squared(query: Array, point: Array) -> Array:
-  """Squared distances in which what rounding cannot tell from 0 is 0."""
-  squared = squared_distance(query, point)
-  if query.shape[1] <= DIRECT:
-    return squared
-  unit = ROUNDING * jnp.finfo(query.dtype).eps
-  return jnp.where(squared <= unit * (jnp.sum(query**2, 1)[:, None] + jnp.sum(point**2, 1)), 0.0, squared)
+def _squared_to(point: Array) -> Callable[[Array], Array]:
+  """Squared distances, of queries, in which what rounding cannot tell from 0 is 0."""
+  squared_to = squared_distance_to(point)
+  if point.shape[1] <= DIRECT:
+    return squared_to
+  unit = ROUNDING * jnp.finfo(point.dtype).eps
+  squares = jnp.sum(point**2, 1)
+
+  def squared(query):
+    found = squared_to(query)
+    return jnp.where(found <= unit * (jnp.sum(query**2, 1)[:, None] + squares), 0.0, found)
+
+  return squared
 
 
 def _index_of(squared: Array, least: Array, index: Array, axis: int) -> Array:
@@ -158,10 +164,11 @@ def _within(x: Array, ks: Sequence[int], block_size: int) -> _Own:
   """Distances within one set."""
   n, largest = len(x), max(ks)
   chosen = np.asarray(ks) - 1
+  squared_to_all = _squared_to(x)
 
   def block(balls, inputs):
     rows, index = inputs
-    squared = jnp.where(index[:, None] == jnp.arange(n), jnp.inf, _squared(rows, x))
+    squared = jnp.where(index[:, None] == jnp.arange(n), jnp.inf, squared_to_all(rows))
     ranked = smallest(squared, largest)
     radii = ranked[:, chosen]
     reach = jnp.where(index[:, None] >= 0, radii, -1.0)  # what only fills the block has no neighbours
@@ -186,11 +193,12 @@ def _across(real: Array, fake: Array, real_radii: Array, fake_radii: Array, bloc
   num_ks = real_radii.shape[1]
   # Balls of radii above the median are left out of realism: those of outliers would hold anything.
   compact = jnp.where(real_radii <= jnp.median(real_radii, 0), real_radii, 0.0)
+  squared_to_fake = _squared_to(fake)
 
   def block(carry, inputs):
     inside, closest, index, realism = carry
     rows, radii, compact, row_index = inputs
-    squared = jnp.where(row_index[:, None] >= 0, _squared(rows, fake), jnp.inf)
+    squared = jnp.where(row_index[:, None] >= 0, squared_to_fake(rows), jnp.inf)
     held = [squared <= radii[:, i, None] for i in range(num_ks)]
     inside = inside + jnp.stack([jnp.sum(one, 0) for one in held], 1)
     recalled = jnp.stack([jnp.any(squared <= fake_radii[:, i], 1) for i in range(num_ks)], 1)
