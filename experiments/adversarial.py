@@ -10,7 +10,7 @@ import optax
 from absl import flags as absl_flags
 
 from experiments import adversarial_judge as judges
-from experiments import cli
+from experiments import cli, common_flags
 from gm_jax import data as datasets
 from gm_jax.adversarial import conditional, dcgan, gan, players, tricks, wgan
 from gm_jax.base import Batch
@@ -84,8 +84,8 @@ def make_players(
 ) -> gan.GAN:
   """The two players that the flags ask for."""
   generator_sizes, critic_sizes = (
-    cli.whole_numbers(flags, 'generator_sizes', least=0),
-    cli.whole_numbers(flags, 'critic_sizes', least=0),
+    common_flags.whole_numbers(flags, 'generator_sizes', least=0),
+    common_flags.whole_numbers(flags, 'critic_sizes', least=0),
   )
   settings = {'num_kernels': flags.num_kernels, **critic_settings}
   pixels = dataset.kind != 'real'

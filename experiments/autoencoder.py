@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import cli, latent, latent_pictures
+from experiments import cli, common_flags, latent, latent_pictures
 from gm_jax import data as datasets
 from gm_jax.autoencoders import autoencoder
 from gm_jax.base import Batch, bind
@@ -54,7 +54,7 @@ def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> auto
   if flags.reconstruction == 'bernoulli' and dataset.kind not in ('binary', 'grey'):
     raise ValueError(f'reconstruction=bernoulli needs binary or grey data, but {dataset.name!r} is {dataset.kind}')
   if not flags.convolutional:
-    sizes = cli.whole_numbers(flags, 'hidden_sizes', least=0)
+    sizes = common_flags.whole_numbers(flags, 'hidden_sizes', least=0)
     visible = int(np.prod(dataset.shape))
     return autoencoder.mlp(visible, flags.num_latents, sizes, reconstruction=flags.reconstruction)
   if len(dataset.shape) != 3:

@@ -1,10 +1,9 @@
-"""What all binaries share: their flags, the run folder, and the way from flags to a report.
+"""What all binaries share: the way from flags to a trained model and its report.
 
-A binary is a ``Binary``: a name, its own flags, and a function that builds an ``Experiment`` from flags and data. Flags
-live in a ``FlagValues`` of their own, made when a binary runs, so any number of binaries can be imported together.
+A binary is a ``Binary``: a name, its own flags, and a function that builds an ``Experiment`` from flags and data. The
+flags that it shares with the others, and how they are read, are in ``common_flags.py``.
 """
 
-import contextlib
 import pathlib
 import shlex
 import sys
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
+from experiments import common_flags
 from gm_jax import data as datasets
 from gm_jax.base import Algorithm, Batch, Key, TrainState
 from gm_jax.evaluation import likelihood, report
@@ -23,16 +23,6 @@ from gm_jax.training.checkpoint import CheckpointError, Checkpoints
 
 DISPATCH = loop.Plan._field_defaults['steps_per_dispatch']
 Picture = tuple[str, str]  # name of a PNG file in the run folder, and its caption
-
-# Flags that may differ when a run goes on: they say where, how long and how often, not what is learnt.
-_FREE = {
-  'workdir', 'mode', 'data_dir', 'parallel', 'num_epochs', 'num_steps', 'eval_every', 'checkpoint_every', 'num_samples',
-  'coordinator', 'num_hosts', 'host_index', 'tensorboard', 'flagfile',
-}  # fmt: skip
-
-
-class UserError(Exception):
-  """What the user can put right; printed without a traceback."""
 
 
 class Experiment(NamedTuple):
@@ -63,48 +53,11 @@ class Binary(NamedTuple):
   evaluation_flags: Sequence[str] = ()  # own flags that do not bear on what is learnt
 
 
-def define_common_flags(flags: absl_flags.FlagValues, defaults: dict[str, Any]) -> None:
-  """Define the flags that every binary has."""
-  values = {
-    'dataset': 'digits', 'batch_size': 100, 'num_epochs': 100, 'learning_rate': 0.01, **defaults,
-  }  # fmt: skip
-
-  def text(name, default, help):
-    absl_flags.DEFINE_string(name, values.get(name, default), help, flag_values=flags)
-
-  def integer(name, default, help, lower_bound):
-    absl_flags.DEFINE_integer(name, values.get(name, default), help, lower_bound=lower_bound, flag_values=flags)
-
-  def choice(name, options, help):
-    absl_flags.DEFINE_enum(name, values.get(name, options[0]), options, help, flag_values=flags)
-
-  text('dataset', None, 'Name of the data set; an unknown one answers with the list of those that can be had.')
-  text('data_dir', None, 'Folder of data files or of prepared TFDS data sets; $GM_JAX_DATA_DIR if not given.')
-  text('workdir', None, 'Run folder; runs/<model>-<dataset> if not given. A run that is there is continued.')
-  choice('mode', ['train', 'evaluate', 'sample'], 'Train and report; report on a trained model; draw from one.')
-  integer('batch_size', None, 'Examples per update, over all devices.', 1)
-  integer('num_epochs', None, 'Passes over the training set.', 1)
-  integer('num_steps', 0, 'Updates; 0 for as many as num_epochs takes.', 0)
-  absl_flags.DEFINE_float(
-    'learning_rate', values['learning_rate'], 'Learning rate, at its highest.', lower_bound=0, flag_values=flags
-  )
-  integer('seed', 0, 'Seed of everything random in the run.', 0)
-  integer('num_seeds', 1, 'Replicas trained at once, with seeds seed, seed + 1, ...; scores are mean and error.', 1)
-  choice('parallel', ['none', 'pmap', 'jit'], 'Devices: one; all by pmap; all by one jit with a sharded batch.')
-  integer('eval_every', 0, 'Updates between evaluations on held-out data; 0 for twenty in the run.', 0)
-  integer('checkpoint_every', 0, 'Updates between checkpoints; 0 for twenty in the run.', 0)
-  integer('num_samples', 100, 'Samples to draw with --mode=sample.', 1)
-  text('coordinator', None, 'host:port of the first of several hosts.')
-  integer('num_hosts', 1, 'Number of hosts.', 1)
-  integer('host_index', 0, 'Index of this host.', 0)
-  absl_flags.DEFINE_bool('tensorboard', False, 'Write scalars for TensorBoard, too.', flag_values=flags)
-
-
 def main(binary: Binary) -> None:
   """Run a binary on the command line's arguments; exits with 2 for what the user can put right, without a traceback."""
   try:
     run(binary, sys.argv)
-  except UserError as error:
+  except common_flags.UserError as error:
     sys.exit(_complain(error, 2))
   except (loop.NonFiniteError, CheckpointError) as error:
     sys.exit(_complain(error, 1))
@@ -117,15 +70,6 @@ def _complain(error: Exception, code: int) -> int:
   return code
 
 
-@contextlib.contextmanager
-def _user_errors(*classes: type[Exception]):
-  """Turn errors of these classes into ``UserError``: within, they come from flags, files and data."""
-  try:
-    yield
-  except classes as error:
-    raise UserError(str(error)) from error
-
-
 def run(binary: Binary, argv: Sequence[str]) -> None:
   """Run a binary.
 
@@ -134,13 +78,13 @@ def run(binary: Binary, argv: Sequence[str]) -> None:
     argv: the name of the program, and its flags.
 
   Raises:
-    UserError: for a flag, a file or a folder that cannot be used.
+    common_flags.UserError: for a flag, a file or a folder that cannot be used.
     NonFiniteError, CheckpointError, Interrupted: see ``loop.train``.
   """
-  flags = parse_flags(binary, argv)
+  flags = common_flags.parse_flags(binary, argv)
   if flags is None:
     return
-  with _user_errors(ValueError):
+  with common_flags.user_errors(ValueError):
     if flags.num_hosts > 1:
       parallel.connect_hosts(flags.coordinator or '', flags.num_hosts, flags.host_index)
     chain_axis = 1 if flags.num_seeds > 1 else 0
@@ -148,7 +92,7 @@ def run(binary: Binary, argv: Sequence[str]) -> None:
     dataset = datasets.load(flags.dataset, data_dir=flags.data_dir)
     experiment = binary.build(flags, dataset, placement.axis_name)
     plan = make_plan(flags, len(experiment.data.x))
-  workdir = prepare_workdir(binary, flags)
+  workdir = common_flags.prepare_workdir(binary, flags)
   checkpoints = Checkpoints(workdir / 'checkpoints' / 'latest')
   best = None
   if experiment.best_metric:
@@ -165,7 +109,7 @@ def run(binary: Binary, argv: Sequence[str]) -> None:
       writers = [metrics.JsonLines(workdir / 'metrics.jsonl', first_step)]
       return writers + ([metrics.TensorBoard(workdir / 'tensorboard')] if flags.tensorboard else [])
 
-    with _user_errors(loop.PlanError):
+    with common_flags.user_errors(loop.PlanError):
       state, seconds = loop.train(
         experiment.algorithm, experiment.data, key, plan, placement=placement, transform=experiment.transform,
         evaluate=_evaluation(experiment, workdir if chief else None), checkpoints=checkpoints, best=best,
@@ -176,7 +120,7 @@ def run(binary: Binary, argv: Sequence[str]) -> None:
     like = loop.initial_state(experiment.algorithm, experiment.data, key, plan, experiment.transform)
     restored = checkpoints.restore(like)
     if restored is None:
-      raise UserError(f'workdir={flags.workdir!r} holds no trained model; run with --mode=train first')
+      raise common_flags.UserError(f'workdir={flags.workdir!r} holds no trained model; run with --mode=train first')
     state, seconds = restored.state, restored.notes['seconds']
   steps = int(np.ravel(state.step)[0])
   chosen = best and best.checkpoints.restore(state)
@@ -201,7 +145,7 @@ def run(binary: Binary, argv: Sequence[str]) -> None:
       train_seconds=seconds,
       steps=steps,
       metrics=scores,
-      settings={name: flags[name].value for name in own_flags(flags)},
+      settings={name: flags[name].value for name in common_flags.own_flags(flags)},
       command=' '.join(['python', '-m', f'experiments.{binary.name}', *map(shlex.quote, argv[1:])]),
       pictures=pictures,
       history=report.read_history(workdir / 'metrics.jsonl'),
@@ -250,61 +194,6 @@ def read_snapshots(workdir: pathlib.Path, last_step: int) -> dict[int, np.ndarra
   return {step: np.load(path) for step, path in found.items() if step <= last_step}
 
 
-def own_flags(flags: absl_flags.FlagValues) -> list[str]:
-  """The names of the flags of a binary, its own first."""
-  return [name for names in flags.flags_by_module_dict().values() for name in sorted(f.name for f in names)]
-
-
-def parse_flags(binary: Binary, argv: Sequence[str]) -> absl_flags.FlagValues | None:
-  """The flags of a binary as the arguments set them; ``None`` after ``--help``.
-
-  Raises:
-    UserError: for unknown flags, bad values and stray arguments.
-  """
-  flags = absl_flags.FlagValues()
-  binary.define_flags(flags)
-  own = list(flags)
-  define_common_flags(flags, binary.defaults)
-  if any(arg in ('--help', '-h', '-help') for arg in argv[1:]):
-    print(help_text(binary, flags, own))
-    return None
-  with _user_errors(absl_flags.Error, OSError):
-    rest = flags(argv)[1:]
-  if rest:
-    raise UserError(f'argument {rest[0]!r} is not a flag; flags are given as --name=value')
-  return flags
-
-
-def help_text(binary: Binary, flags: absl_flags.FlagValues, own: Sequence[str]) -> str:
-  """The help of a binary: what it is, its own flags, then those that all binaries have."""
-
-  def lines(names):
-    for name in names:
-      flag = flags[name]
-      choices = getattr(flag, 'enum_values', None)
-      kind = '|'.join(choices) if choices else flag.flag_type()
-      default = '' if flag.default is None else f', default {flag.default}'
-      yield f'  --{name}\n      {flag.help} ({kind}{default})'
-
-  common = [name for name in flags if name not in own]
-  return '\n'.join([
-    binary.doc.strip(), '', f'Flags of {binary.name}:', *lines(own), '', 'Flags of every binary:', *lines(common),
-    '  --flagfile\n      A file of flags, one to a line, such as the settings.flags of a run.',
-  ])  # fmt: skip
-
-
-def whole_numbers(flags: absl_flags.FlagValues, name: str, *, least: int = 1) -> tuple[int, ...]:
-  """A list flag as whole numbers of 1 or more, at least ``least`` of them; an empty text in it counts for nothing.
-
-  Raises:
-    ValueError: if it holds anything else, or fewer.
-  """
-  texts = [text for text in flags[name].value if text]
-  if len(texts) < least or not all(text.isdigit() and int(text) for text in texts):
-    raise ValueError(f'{name}={",".join(texts)}: give whole numbers of 1 or more with commas between, such as 100,100')
-  return tuple(map(int, texts))
-
-
 def make_plan(flags: absl_flags.FlagValues, num_examples: int) -> loop.Plan:
   """How long to train and how often to look, from the flags.
 
@@ -338,52 +227,9 @@ def exact_scores(log_prob: Callable, params: Any, train, test, levels: int | Non
   return scores
 
 
-def prepare_workdir(binary: Binary, flags: absl_flags.FlagValues) -> pathlib.Path:
-  """Make the run folder and note the settings, or check that the run that is there has the same ones.
-
-  Raises:
-    UserError: if the folder cannot be written, belongs to another model, or was made with other settings.
-  """
-  workdir = pathlib.Path(flags.workdir or f'runs/{binary.name}-{flags.dataset.replace("/", "-").replace(":", "-")}')
-  settings = workdir / 'settings.flags'
-  header = f'# python -m experiments.{binary.name}'
-  lines = [header, *(flags[name].serialize() for name in own_flags(flags) if flags[name].value is not None)]
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    before = settings.read_text().splitlines() if settings.exists() else None
-    if before is None:
-      if any(workdir.iterdir()):
-        raise UserError(f'workdir={str(workdir)!r} is not empty and holds no run; give a new or an empty folder')
-    elif before[0] != header:
-      other = before[0].rpartition('.')[2]
-      raise UserError(
-        f'workdir={str(workdir)!r} belongs to a run of {other}, not of {binary.name}; give another folder'
-      )
-    else:
-      _refuse_other_settings(binary, flags, settings, workdir)
-    if flags.mode == 'train':
-      settings.write_text('\n'.join(lines) + '\n')
-  except OSError as error:
-    raise UserError(
-      f'workdir={str(workdir)!r} cannot be used: {error.strerror}; give a folder that can be written'
-    ) from error
-  return workdir
-
-
-def _refuse_other_settings(binary, flags, settings, workdir) -> None:
-  then = parse_flags(binary, [binary.name, f'--flagfile={settings}'])
-  free = _FREE | set(binary.evaluation_flags)
-  changed = [name for name in own_flags(flags) if name not in free and flags[name].value != then[name].value]
-  if changed:
-    was = ', '.join(f'--{name}={then[name].value} (now {flags[name].value})' for name in changed)
-    raise UserError(
-      f'workdir={str(workdir)!r} holds a run with other settings: {was}; give them again, or another folder'
-    )
-
-
 def _write_samples(experiment, dataset, key, state, num, workdir) -> None:
   if experiment.sample is None:
-    raise UserError('this model has no sampler')
+    raise common_flags.UserError('this model has no sampler')
   samples = np.asarray(experiment.sample(key, state, num))
   path = workdir / 'samples.npz'
   np.savez_compressed(path, samples=samples)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import activations, cli, latent
+from experiments import activations, cli, common_flags, latent
 from gm_jax import data as datasets
 from gm_jax.autoencoders import conditional, iwae
 from gm_jax.base import bind
@@ -55,7 +55,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   name = latent.choose_likelihood(flags, dataset)
   data, context_size = condition(flags, latent.prepare(name, flags, dataset), dataset)
   module = conditional.mlp(
-    data.train.shape[1], flags.num_latents, context_size, cli.whole_numbers(flags, 'hidden_sizes', least=0),
+    data.train.shape[1], flags.num_latents, context_size, common_flags.whole_numbers(flags, 'hidden_sizes', least=0),
     head=latent.make_head(name, dataset), activation=activations.ACTIVATIONS[flags.activation],
   )  # fmt: skip
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments import cli
+from experiments import cli, common_flags
 from gm_jax import data as datasets
 from gm_jax.base import Batch
 from gm_jax.data import transforms
@@ -139,7 +139,7 @@ def draw_from_run(folder: str, num: int, data_dir: str | None) -> tuple[datasets
   binary = importlib.import_module(f'experiments.{name}').BINARY
   argv = [name, f'--flagfile={settings}', f'--workdir={folder}', '--mode=sample', f'--num_samples={num}']
   argv += [f'--data_dir={data_dir}'] if data_dir else []
-  flags = cli.parse_flags(binary, argv)
+  flags = common_flags.parse_flags(binary, argv)
   dataset = datasets.load(flags.dataset, data_dir=flags.data_dir)
   if dataset.kind == 'grey' and 'binarise' in flags and flags.binarise != 'none':
     method = 'threshold' if flags.binarise == 'threshold' else 'static'
@@ -332,7 +332,7 @@ def main() -> None:
   args = parse(sys.argv[1:])
   try:
     run(args)
-  except (ValueError, cli.UserError) as error:
+  except (ValueError, common_flags.UserError) as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2)
 

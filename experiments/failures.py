@@ -17,7 +17,7 @@ import sys
 import jax
 import numpy as np
 
-from experiments import cli, evaluate
+from experiments import common_flags, evaluate
 from gm_jax import data as datasets
 from gm_jax.evaluation import corruptions, extractors, sample_metrics
 
@@ -104,7 +104,7 @@ def main() -> None:
     num = min(args.num, len(images.test), len(images.control))
     extractor = evaluate.make_extractor(args.extractor, images, args.num_features, args.seed, args.classifier)
     found = compare(images, extractor, names, num, args.num_repeats, args.seed)
-  except (ValueError, cli.UserError) as error:
+  except (ValueError, common_flags.UserError) as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2)
   folder = pathlib.Path(args.workdir or f'runs/failures-{args.dataset}')

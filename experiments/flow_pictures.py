@@ -1,13 +1,13 @@
 """Pictures of flows: densities and the way of points through the layers; of images, samples at temperatures and walks.
 
-``data`` is what ``flows.prepare`` makes of a data set.
+``data`` is what ``flow_data.prepare`` makes of a data set.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import cli
+from experiments import cli, flow_data
 from gm_jax import data as datasets
 from gm_jax.base import bind
 from gm_jax.data import toy
@@ -15,14 +15,7 @@ from gm_jax.evaluation import flow_plots, image_plots, plots
 from gm_jax.flows import flow
 
 
-def draw_samples(module, params, key, num, contexts, temperature=1.0):
-  """Samples where the flow lives; of a conditional one for the labels of the test set in turn."""
-  context = None if contexts is None else jnp.arange(num) % (int(np.max(contexts)) + 1)
-  sample = jax.jit(bind(module, 'sample'), static_argnums=2)
-  return np.asarray(sample(params, key, num, context=context, temperature=temperature))
-
-
-def draw(module, params, data, dataset: datasets.Dataset, key, folder) -> list[cli.Picture]:
+def draw(module, params, data: flow_data.Data, dataset: datasets.Dataset, key, folder) -> list[cli.Picture]:
   """Densities beside the truth and the way through the layers, or samples at temperatures and walks."""
   pictures = []
 
@@ -35,7 +28,7 @@ def draw(module, params, data, dataset: datasets.Dataset, key, folder) -> list[c
   elif module.num_dimensions == 2 and not module.context_size:
     draw_plane(keep, module, params, data, dataset, key)
   else:
-    samples = data.from_flow(draw_samples(module, params, key, 1000, data.contexts[2]))
+    samples = data.from_flow(flow_data.draw_samples(module, params, key, 1000, data.contexts[2]))
     test = data.splits[2][:1000]
     linked = np.abs(np.corrcoef(test.T)) - np.eye(test.shape[1])
     pair = np.unravel_index(np.nanargmax(linked), linked.shape)
@@ -82,10 +75,12 @@ def draw_images(keep, module, params, data, dataset, key) -> None:
   image = lambda y: np.asarray(data.from_flow(y)).reshape(*np.shape(y)[:-1], *dataset.shape)
   white = (0.0, float(dataset.levels))
   temperatures = (0.5, 0.7, 0.85, 1.0)
-  rows = [draw_samples(module, params, key, 10, data.contexts[2], temperature) for temperature in temperatures]
+  rows = [
+    flow_data.draw_samples(module, params, key, 10, data.contexts[2], temperature) for temperature in temperatures
+  ]
   figure = image_plots.image_table(image(np.stack(rows)), rows=[f'T = {t}' for t in temperatures], value_range=white)
   keep('temperatures.png', figure, 'Samples at temperatures; a column has the same noise')
-  samples = draw_samples(module, params, key, 30, data.contexts[2])
+  samples = flow_data.draw_samples(module, params, key, 30, data.contexts[2])
   train = image(data.to_flow(key, data.splits[0][:10_000])[0])
   keep('samples.png', image_plots.beside_nearest(image(samples), train, value_range=white),
        'Samples, and below each the training example nearest to it with its distance')  # fmt: skip

@@ -1,27 +1,24 @@
-"""What the binaries of flows share: data as a flow takes them, learning, and bits per dimension.
+"""What the binaries of flows share: learning by maximum likelihood, scores in nats and in bits, and their flags.
 
-Real data are standardised by the training set; grey values are dequantised anew at every step and, unless --space=unit,
-taken to the real line by a logit. Each of these maps has a log-det: numbers are of the data as they were given.
+Data as a flow takes them are in ``flow_data.py``. Numbers are of the data as they were given: the log-dets of the way
+into the flow are counted.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import numpy as np
 import optax
 from absl import flags as absl_flags
 
-from experiments import cli, flow_pictures, vectors
+from experiments import cli, flow_data, flow_pictures
 from gm_jax import data as datasets
 from gm_jax.base import Batch, as_variables, bind
-from gm_jax.data import toy, transforms
+from gm_jax.data import toy
 from gm_jax.evaluation import likelihood
 from gm_jax.flows import dequantisation, flow, normalisation, scalar
 from gm_jax.training import loop, rules
 
-SPACES = ('logit', 'unit')
-DEQUANTISATIONS = ('uniform', 'variational')
 _MAF = 'Papamakarios et al. 2017, arXiv v4'
 
 
@@ -44,15 +41,10 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   def number(name, default, help):
     absl_flags.DEFINE_float(name, default, help, lower_bound=0, flag_values=flags)
 
-  help = 'Where grey data live: the real line, by a logit, or the unit cube (centred).'
-  absl_flags.DEFINE_enum('space', SPACES[0], SPACES, help, flag_values=flags)
-  help = 'Noise that makes integers real: uniform, or learnt, which makes numbers bounds.'
-  absl_flags.DEFINE_enum('dequantisation', DEQUANTISATIONS[0], DEQUANTISATIONS, help, flag_values=flags)
-  number('alpha', 0.05, 'The logit is taken of alpha + (1 - 2 alpha) x.')
+  flow_data.define_flags(flags)
   number('weight_decay', 0.0, 'Decay of the weights, times the learning rate at each step.')
   number('average', 0.99, 'Decay of the running average of the parameters, which is what is scored; 0 for none.')
   number('clip', 10.0, 'Greatest norm of the gradient; what is longer is cut to it.')
-  absl_flags.DEFINE_bool('conditional', False, 'Learn p(x | label).', flag_values=flags)
 
 
 def define_layer_flags(flags: absl_flags.FlagValues, num_layers: int, hidden_sizes: list[str]) -> None:
@@ -74,65 +66,6 @@ def transform(flags: absl_flags.FlagValues) -> Callable:
   return scalar.Affine() if flags.transform == 'affine' else scalar.Spline(flags.num_bins)
 
 
-def context_size(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> int:
-  """The number of classes that the flow is conditioned on, or 0.
-
-  Raises:
-    ValueError: if there are no labels to condition on.
-  """
-  if not flags.conditional:
-    return 0
-  if dataset.num_classes is None or any(split.y is None for split in (dataset.train, dataset.valid, dataset.test)):
-    raise ValueError(f'conditional: dataset={dataset.name!r} has no labels to condition on')
-  return dataset.num_classes
-
-
-def num_dimensions(dataset: datasets.Dataset) -> int:
-  """D."""
-  return int(np.prod(dataset.shape))
-
-
-class Data(NamedTuple):
-  """The three splits as vectors ``[N, D]`` of original values, and the way to where the flow lives and back."""
-
-  splits: tuple[np.ndarray, np.ndarray, np.ndarray]
-  contexts: tuple[np.ndarray | None, ...]
-  to_flow: Callable  # (key, x [..., D]) -> y [..., D], log-det [...]
-  from_flow: Callable  # y [..., D] -> x [..., D]
-  from_cube: Callable | None = None  # of grey data: from the unit cube to where the flow lives, and its log-det
-
-
-def prepare(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> Data:
-  """Real data are standardised, grey ones dequantised and taken to the real line or centred.
-
-  Raises:
-    ValueError: if the data are of another kind, or alpha does not fit.
-  """
-  if dataset.kind not in ('real', 'grey'):
-    raise ValueError(f'dataset={dataset.name!r} is {dataset.kind}, but a flow is a density of real or grey data')
-  splits, every = vectors.flat(dataset)[:3], (dataset.train, dataset.valid, dataset.test)
-  contexts = tuple(split.y for split in every) if context_size(flags, dataset) else (None,) * 3
-  if dataset.kind == 'real':
-    if flags.dequantisation != 'uniform':
-      raise ValueError(f'dequantisation={flags.dequantisation} is of grey data, but dataset={dataset.name!r} is real')
-    fitted = transforms.fit_standardisation(splits[0])
-    to_flow = lambda key, x: transforms.standardise(fitted, x)
-    return Data(splits, contexts, to_flow, lambda y: transforms.inverse_standardise(fitted, y))
-  levels, alpha = dataset.levels, flags.alpha
-  if flags.space == 'logit':
-    transforms.logit(np.float32(0.5), alpha, event_ndims=0)  # refuses an alpha that is out of range
-
-  from_cube = dequantisation.centred if flags.space == 'unit' else lambda y: transforms.logit(y, alpha)
-  to_cube = lambda y: transforms.inverse_logit(y, alpha) if flags.space == 'logit' else y + 0.5
-
-  def to_flow(key, x):
-    y, log_det = transforms.dequantise(key, x, levels)
-    y, more = from_cube(y)
-    return y, log_det + more
-
-  return Data(splits, contexts, to_flow, lambda y: levels * to_cube(y), from_cube)
-
-
 def scorer(density: Callable, block_size: int = 500) -> Callable:
   """``(params, key, x, context) -> means`` of log-densities in nats and of bits per dimension, log-dets counted.
 
@@ -152,7 +85,7 @@ def scorer(density: Callable, block_size: int = 500) -> Callable:
   return likelihood.evaluator(numbers, block_size=block_size, stochastic=True)
 
 
-def exact_density(module: flow.Flow, data: Data) -> Callable:
+def exact_density(module: flow.Flow, data: flow_data.Data) -> Callable:
   """The density of a flow, for ``scorer``."""
   log_prob = bind(module, 'log_prob')
 
@@ -189,7 +122,7 @@ def experiment(
     calibrated: whether the statistics of batch normalisation are those of the training set (at most 20,000 random
       examples of it) wherever the flow is scored.
   """
-  data = prepare(flags, dataset)
+  data = flow_data.prepare(flags, dataset)
   plan = cli.make_plan(flags, len(data.splits[0]))
   kernels = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: 'kernel' in str(path[-1]), params)
   optimizer = optax.chain(
@@ -244,7 +177,7 @@ def experiment(
     return {**scores, **soundness(module, flow_of(state), data, test_key, sample_key)}
 
   def sample(key, state, num, **kwargs):
-    return data.from_flow(flow_pictures.draw_samples(module, flow_of(state), key, num, data.contexts[2], **kwargs))
+    return data.from_flow(flow_data.draw_samples(module, flow_of(state), key, num, data.contexts[2], **kwargs))
 
   return cli.Experiment(
     algorithm=rules.averaged(algorithm, flags.average) if flags.average else algorithm,
@@ -263,7 +196,7 @@ def _grey(dataset):
   return dataset.kind == 'grey'
 
 
-def soundness(module, params, data: Data, data_key, sample_key) -> dict[str, likelihood.Score]:
+def soundness(module, params, data: flow_data.Data, data_key, sample_key) -> dict[str, likelihood.Score]:
   """To how many decimal digits every test example is inverted, and how many samples lie where no data are.
 
   A sample is outside if it is not finite, or a dimension of it is off the range of the training data, where the flow
@@ -274,7 +207,7 @@ def soundness(module, params, data: Data, data_key, sample_key) -> dict[str, lik
   residual = np.asarray(jax.jit(bind(module, 'residual'))(params, x, context=context))
   train, _ = jax.jit(data.to_flow)(data_key, data.splits[0][:20_000])
   low, high = np.min(train, 0), np.max(train, 0)
-  samples = flow_pictures.draw_samples(module, params, sample_key, 1000, data.contexts[2])
+  samples = flow_data.draw_samples(module, params, sample_key, 1000, data.contexts[2])
   inside = ((samples >= 2 * low - high) & (samples <= 2 * high - low)).all(1)
   digits = -np.log10(np.maximum(np.max(residual), 1e-12))
   worst = likelihood.score(digits, 'exact', stderr=None, n=len(x), unit='digits')

@@ -9,7 +9,7 @@ The test log-likelihood is exact for the dequantised values; bits per dimension 
 
 from absl import flags as absl_flags
 
-from experiments import cli, flows, realnvp
+from experiments import cli, flow_data, flows, realnvp
 from gm_jax import data as datasets
 from gm_jax.flows import glow
 
@@ -26,7 +26,7 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   """The experiment that the flags ask for."""
   module = glow.glow(
     realnvp.image_shape(dataset), flags.num_levels, flags.num_flow_steps, num_hidden=flags.num_hidden,
-    factored=flags.factored, learnt_prior=flags.learnt_prior, context_size=flows.context_size(flags, dataset),
+    factored=flags.factored, learnt_prior=flags.learnt_prior, context_size=flow_data.context_size(flags, dataset),
   )  # fmt: skip
   return flows.experiment(flags, dataset, module, axis_name)
 

@@ -8,7 +8,7 @@ the equation that it solves. As the posterior of a variational autoencoder: ``ex
 
 from absl import flags as absl_flags
 
-from experiments import cli, flows
+from experiments import cli, common_flags, flow_data, flows
 from gm_jax import data as datasets
 from gm_jax.flows import iaf
 
@@ -23,9 +23,9 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
 def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: str | None) -> cli.Experiment:
   """The experiment that the flags ask for."""
   module = iaf.iaf(
-    flows.num_dimensions(dataset), flags.num_layers, cli.whole_numbers(flags, 'hidden_sizes'),
+    flow_data.num_dimensions(dataset), flags.num_layers, common_flags.whole_numbers(flags, 'hidden_sizes'),
     transform=flows.transform(flags),
-    context_size=flows.context_size(flags, dataset),
+    context_size=flow_data.context_size(flags, dataset),
   )  # fmt: skip
   return flows.experiment(flags, dataset, module, axis_name)
 

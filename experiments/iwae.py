@@ -11,7 +11,7 @@ log-likelihood from many more samples; that estimate is a lower bound in the mea
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import activations, cli, latent, latent_pictures
+from experiments import activations, cli, common_flags, latent, latent_pictures
 from gm_jax import data as datasets
 from gm_jax.autoencoders import iwae, vae
 
@@ -44,7 +44,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
 def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset, name: str):
   """The model that the flags ask for."""
   num_visible, head = int(np.prod(dataset.shape)), latent.make_head(name, dataset)
-  sizes = cli.whole_numbers(flags, 'hidden_sizes', least=0)
+  sizes = common_flags.whole_numbers(flags, 'hidden_sizes', least=0)
   if flags.num_layers == '1':
     activation = activations.ACTIVATIONS[flags.activation]
     return vae.mlp(num_visible, flags.num_latents, sizes, head=head, activation=activation)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import activations, autoregressive, cli
+from experiments import activations, autoregressive, cli, common_flags
 from gm_jax import data as datasets
 from gm_jax.autoregressive import made, made_degrees
 from gm_jax.evaluation import autoregressive_plots
@@ -45,7 +45,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
 
 def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> made.MADE:
   """The network that the flags and the data ask for."""
-  sizes = cli.whole_numbers(flags, 'hidden_sizes', least=0)
+  sizes = common_flags.whole_numbers(flags, 'hidden_sizes', least=0)
   head = autoregressive.head_of(flags.head, flags.num_components, flags, dataset)
   degrees = made_degrees.degrees(
     int(np.prod(dataset.shape)), sizes, ordering=flags.ordering,

@@ -10,7 +10,7 @@ The test log-likelihood is exact; samples take a handful of passes of each layer
 
 from absl import flags as absl_flags
 
-from experiments import cli, flows
+from experiments import cli, common_flags, flow_data, flows
 from gm_jax import data as datasets
 from gm_jax.flows import maf
 
@@ -28,9 +28,9 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
 def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: str | None) -> cli.Experiment:
   """The experiment that the flags ask for."""
   module = maf.maf(
-    flows.num_dimensions(dataset), flags.num_layers, cli.whole_numbers(flags, 'hidden_sizes'),
-    transform=flows.transform(flags),
-    batch_norm=flags.batch_norm, num_components=flags.num_components, context_size=flows.context_size(flags, dataset),
+    flow_data.num_dimensions(dataset), flags.num_layers, common_flags.whole_numbers(flags, 'hidden_sizes'),
+    transform=flows.transform(flags), batch_norm=flags.batch_norm, num_components=flags.num_components,
+    context_size=flow_data.context_size(flags, dataset),
   )  # fmt: skip
   return flows.experiment(flags, dataset, module, axis_name, calibrated=flags.batch_norm)
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import autoregressive, cli
+from experiments import autoregressive, cli, common_flags
 from gm_jax import data as datasets
 from gm_jax.autoregressive import masde, structure
 from gm_jax.base import Batch, pure
@@ -48,7 +48,7 @@ def make_graph(flags: absl_flags.FlagValues, dataset: datasets.Dataset, train: n
 
 def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: str | None) -> cli.Experiment:
   """The experiment that the flags ask for."""
-  sizes = cli.whole_numbers(flags, 'hidden_sizes')
+  sizes = common_flags.whole_numbers(flags, 'hidden_sizes')
   head = autoregressive.head_of('bernoulli', 1, flags, dataset)
   splits = autoregressive.prepare(flags, dataset)
   drawn = np.asarray(splits.transform(jax.random.key(0), splits.train))

@@ -8,7 +8,7 @@ The test log-likelihood is exact for the dequantised values; bits per dimension 
 
 from absl import flags as absl_flags
 
-from experiments import cli, flows
+from experiments import cli, common_flags, flow_data, flows
 from gm_jax import data as datasets
 from gm_jax.flows import nice
 
@@ -24,8 +24,8 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
 def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: str | None) -> cli.Experiment:
   """The experiment that the flags ask for."""
   module = nice.nice(
-    flows.num_dimensions(dataset), flags.num_layers, cli.whole_numbers(flags, 'hidden_sizes'), noise=flags.noise,
-    context_size=flows.context_size(flags, dataset),
+    flow_data.num_dimensions(dataset), flags.num_layers, common_flags.whole_numbers(flags, 'hidden_sizes'),
+    noise=flags.noise, context_size=flow_data.context_size(flags, dataset),
   )  # fmt: skip
   return flows.experiment(flags, dataset, module, axis_name)
 

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from absl import flags as absl_flags
 
-from experiments import cli, flow_pictures, flows
+from experiments import cli, flow_data, flow_pictures, flows
 from gm_jax import data as datasets
 from gm_jax.base import Batch, bind
 from gm_jax.evaluation import flow_plots, likelihood, plots
@@ -34,7 +34,10 @@ def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: st
   """The experiment that the flags ask for."""
   if flags.energy == 'none':
     module = planar.planar(
-      flows.num_dimensions(dataset), flags.num_layers, kind=flags.kind, context_size=flows.context_size(flags, dataset)
+      flow_data.num_dimensions(dataset),
+      flags.num_layers,
+      kind=flags.kind,
+      context_size=flow_data.context_size(flags, dataset),
     )
     return flows.experiment(flags, dataset, module, axis_name)
   if flags.conditional:

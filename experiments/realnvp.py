@@ -10,7 +10,7 @@ per dimension are of the original values.
 
 from absl import flags as absl_flags
 
-from experiments import activations, cli, flows
+from experiments import activations, cli, common_flags, flow_data, flows
 from gm_jax import data as datasets
 from gm_jax.flows import flow, realnvp
 
@@ -50,13 +50,13 @@ def image_shape(dataset: datasets.Dataset) -> tuple[int, int, int]:
 
 def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset) -> flow.Flow:
   """The flow that the flags and the data ask for."""
-  classes = flows.context_size(flags, dataset)
+  classes = flow_data.context_size(flags, dataset)
   if flags.architecture == 'images':
     return realnvp.images(
       image_shape(dataset), flags.num_levels, flags.num_flow_steps, flags.num_hidden, context_size=classes
     )
   return realnvp.dense(
-    flows.num_dimensions(dataset), flags.num_layers, cli.whole_numbers(flags, 'hidden_sizes'),
+    flow_data.num_dimensions(dataset), flags.num_layers, common_flags.whole_numbers(flags, 'hidden_sizes'),
     transform=flows.transform(flags), activation=activations.ACTIVATIONS[flags.activation],
     batch_norm=flags.batch_norm, context_size=classes,
   )  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from absl import flags as absl_flags
 
-from experiments import cli
+from experiments import cli, common_flags
 from gm_jax import data as datasets
 from gm_jax import likelihoods
 from gm_jax.autoregressive.rnade import RNADE
@@ -98,7 +98,7 @@ def prepare(dataset: datasets.Dataset) -> Data:
 
 def make_module(flags: absl_flags.FlagValues, num_dimensions: int) -> RNADE:
   """The model that the flags ask for."""
-  sizes = cli.whole_numbers(flags, 'hidden_sizes')
+  sizes = common_flags.whole_numbers(flags, 'hidden_sizes')
   order = np.arange(num_dimensions)
   if flags.ordering == 'random':
     order = np.random.RandomState(flags.seed).permutation(num_dimensions)

@@ -13,7 +13,7 @@ import flax.linen as nn
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments import activations, cli, latent, latent_pictures
+from experiments import activations, cli, common_flags, latent, latent_pictures
 from gm_jax import data as datasets
 from gm_jax.autoencoders import latents, vae
 from gm_jax.flows import iaf
@@ -69,7 +69,11 @@ def make_module(flags: absl_flags.FlagValues, dataset: datasets.Dataset, name: s
   if flags.architecture == 'mlp':
     activation = activations.ACTIVATIONS[flags.activation]
     return vae.mlp(
-      num_visible, num_latents, cli.whole_numbers(flags, 'hidden_sizes', least=0), activation=activation, **settings
+      num_visible,
+      num_latents,
+      common_flags.whole_numbers(flags, 'hidden_sizes', least=0),
+      activation=activation,
+      **settings,
     )
   if flags.architecture != 'convolutional':
     return getattr(vae, flags.architecture)(num_latents, num_visible).clone(**_same_size(settings, flags))

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import cli, conditional_gan, dcgan, gan, wgan
+from experiments import cli, common_flags, conditional_gan, dcgan, gan, wgan
 
 pytestmark = pytest.mark.usefixtures('few_examples')
 
@@ -56,7 +56,7 @@ def test_a_run_ends_in_a_report(name, tmp_path):
   ],
 )
 def test_flags_that_cannot_be_used_are_refused_at_once(binary, argv, message, tmp_path):
-  with pytest.raises(cli.UserError, match=message):
+  with pytest.raises(common_flags.UserError, match=message):
     cli.run(binary.BINARY, [binary.BINARY.name, *argv, f'--workdir={tmp_path / "run"}'])
 
 

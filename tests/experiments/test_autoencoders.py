@@ -5,7 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from experiments import audio_vae, autoencoder, cli, conditional_vae, hierarchical_vae, iwae, sequence_vae, vae
+from experiments import (
+  audio_vae,
+  autoencoder,
+  cli,
+  common_flags,
+  conditional_vae,
+  hierarchical_vae,
+  iwae,
+  sequence_vae,
+  vae,
+)
 
 pytestmark = pytest.mark.usefixtures('few_examples')
 
@@ -83,5 +93,5 @@ def test_a_run_ends_in_a_report(name, tmp_path):
   ],
 )
 def test_flags_that_cannot_be_used_are_refused_at_once(binary, argv, message, tmp_path):
-  with pytest.raises(cli.UserError, match=message):
+  with pytest.raises(common_flags.UserError, match=message):
     cli.run(binary, [binary.name, *argv, f'--workdir={tmp_path / "run"}'])

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cli, rbm
+from experiments import cli, common_flags, rbm, rbm_pictures
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = [
@@ -34,7 +34,7 @@ def start(*argv, before=(), **kwargs):
 @pytest.fixture
 def without_pictures(monkeypatch):
   """Leaves out what takes a third of a run, where the test is of how a run goes."""
-  monkeypatch.setattr(rbm, 'draw', lambda *args: [])
+  monkeypatch.setattr(rbm_pictures, 'draw', lambda *args: [])
 
 
 def lines_of(workdir):
@@ -205,7 +205,7 @@ GREY = '--dataset=digits'
   ],
 )
 def test_what_the_user_can_put_right_is_one_clear_line(tmp_path, argv, message):
-  with pytest.raises(cli.UserError, match=message) as error:
+  with pytest.raises(common_flags.UserError, match=message) as error:
     run(f'--workdir={tmp_path / "run"}', *argv)
   assert '\n' not in str(error.value)
 
@@ -224,22 +224,22 @@ def test_a_non_finite_loss_exits_with_1_and_says_when(tmp_path, capsys):
 
 
 def test_a_folder_of_another_run_is_refused(finished, tmp_path):
-  with pytest.raises(cli.UserError, match=r'--num_hidden=4 \(now 5\), --seed=0 \(now 1\)'):
+  with pytest.raises(common_flags.UserError, match=r'--num_hidden=4 \(now 5\), --seed=0 \(now 1\)'):
     run(f'--workdir={finished}', '--num_hidden=5', '--seed=1')
   settings = tmp_path / 'settings.flags'
   settings.write_text('# python -m experiments.mixture\n')
-  with pytest.raises(cli.UserError, match='belongs to a run of mixture, not of rbm'):
+  with pytest.raises(common_flags.UserError, match='belongs to a run of mixture, not of rbm'):
     run(f'--workdir={tmp_path}')
   settings.rename(tmp_path / 'thesis.txt')
-  with pytest.raises(cli.UserError, match='is not empty and holds no run'):
+  with pytest.raises(common_flags.UserError, match='is not empty and holds no run'):
     run(f'--workdir={tmp_path}')
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
-  with pytest.raises(cli.UserError, match="workdir='/proc/run' cannot be used"):
+  with pytest.raises(common_flags.UserError, match="workdir='/proc/run' cannot be used"):
     run('--workdir=/proc/run')
   (tmp_path / 'file').touch()
-  with pytest.raises(cli.UserError, match='cannot be used'):
+  with pytest.raises(common_flags.UserError, match='cannot be used'):
     run(f'--workdir={tmp_path / "file"}')
 
 
@@ -251,7 +251,7 @@ def test_nan_in_the_data_is_refused(tmp_path, monkeypatch):
   x[7, 1] = np.nan
   dataset = dataset._replace(train=dataset.train._replace(x=x))
   monkeypatch.setattr(data, 'load', lambda *args, **kwargs: data.check(dataset))
-  with pytest.raises(cli.UserError, match='two_moons: train: example 7 has the value nan'):
+  with pytest.raises(common_flags.UserError, match='two_moons: train: example 7 has the value nan'):
     run('--dataset=two_moons', f'--workdir={tmp_path / "run"}')
 
 
@@ -260,7 +260,7 @@ def test_help_shows_its_own_flags_first_and_help_for_every_flag(capsys):
   text = capsys.readouterr().out
   assert text.startswith('Restricted Boltzmann machine.')
   assert text.index('\n  --num_hidden') < text.index('Flags of every binary') < text.index('\n  --dataset')
-  flags = cli.parse_flags(rbm.BINARY, ['rbm'])
+  flags = common_flags.parse_flags(rbm.BINARY, ['rbm'])
   assert all(flags[name].help for name in flags)
   promised = (
     'dataset data_dir workdir mode batch_size num_epochs num_steps learning_rate seed num_seeds parallel eval_every '
@@ -271,7 +271,7 @@ def test_help_shows_its_own_flags_first_and_help_for_every_flag(capsys):
 
 @pytest.mark.parametrize('num_steps', [4, 90, 4800, 6150])
 def test_dispatches_of_a_run_left_to_itself_are_of_one_length_but_for_the_last(num_steps):
-  flags = cli.parse_flags(rbm.BINARY, ['rbm', f'--num_steps={num_steps}'])
+  flags = common_flags.parse_flags(rbm.BINARY, ['rbm', f'--num_steps={num_steps}'])
   plan = cli.make_plan(flags, 1000)
   stops = [0]
   while stops[-1] < num_steps:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import classifier, cli, kde, mixture, pca
+from experiments import classifier, cli, common_flags, kde, mixture, pca
 from gm_jax import data as datasets
 
 pytestmark = pytest.mark.usefixtures('few_examples')
@@ -135,6 +135,6 @@ def test_pca_reports_nats_and_bits(tmp_path):
 )
 def test_what_the_user_can_put_right_is_one_clear_line(tmp_path, name, argv, message):
   binary, tiny = TINY[name]
-  with pytest.raises(cli.UserError, match=message) as error:
+  with pytest.raises(common_flags.UserError, match=message) as error:
     cli.run(binary, [name, *tiny, f'--workdir={tmp_path / "run"}', *argv])
   assert '\n' not in str(error.value)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import cli, glow, iaf, maf, nice, planar, realnvp
+from experiments import cli, common_flags, glow, iaf, maf, nice, planar, realnvp
 
 pytestmark = pytest.mark.usefixtures('few_examples')
 
@@ -71,6 +71,6 @@ def test_the_other_binaries_run(tmp_path):
   ],
 )
 def test_what_the_user_can_put_right_is_one_clear_line(tmp_path, binary, argv, message):
-  with pytest.raises(cli.UserError, match=message) as error:
+  with pytest.raises(common_flags.UserError, match=message) as error:
     cli.run(binary.BINARY, ['name', *TINY, f'--workdir={tmp_path / "run"}', *argv])
   assert '\n' not in str(error.value)

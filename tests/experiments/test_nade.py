@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import cli, nade
+from experiments import cli, common_flags, nade
 
 pytestmark = pytest.mark.usefixtures('few_examples')
 
@@ -34,5 +34,5 @@ def test_deep_nade_reports_ensembles_and_draws(tmp_path):
 
 
 def test_real_data_are_refused(tmp_path):
-  with pytest.raises(cli.UserError, match='needs binary or grey data'):
+  with pytest.raises(common_flags.UserError, match='needs binary or grey data'):
     run(tmp_path / 'run', '--dataset=two_moons')

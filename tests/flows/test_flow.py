@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import flows
+from experiments import flow_data, flows
 from gm_jax.base import Batch, as_variables, bind, pure
 from gm_jax.data.dataset import Dataset, Split
 from gm_jax.flows import flow, glow, iaf, layers, maf, multiscale, nice, normalisation, planar, realnvp, scalar
@@ -301,7 +301,7 @@ def test_a_uniform_model_has_eight_bits_per_dimension_through_the_whole_pipeline
   x[0], x[1] = 0, 255
   grey = Dataset('grey', *[Split(x, None)] * 3, shape=(2, 2, 3), kind='grey', levels=256, provenance='')
   flags = type('Flags', (), {'space': 'logit', 'alpha': 0.0, 'conditional': False})
-  prepared = flows.prepare(flags, grey)
+  prepared = flow_data.prepare(flags, grey)
   found = flows.scorer(flows.exact_density(module, prepared))({}, prepared.splits[2], None, key=jax.random.key(0))
   assert found['bits'].mean == pytest.approx(8.0, abs=1e-5)
   assert found['log_prob'].mean == pytest.approx(-12 * 8 * np.log(2), rel=1e-6)
@@ -309,7 +309,7 @@ def test_a_uniform_model_has_eight_bits_per_dimension_through_the_whole_pipeline
   np.testing.assert_array_equal(np.floor(prepared.from_flow(y) + 1e-4), prepared.splits[2])
   # With alpha the logit reaches beyond the data: mass lies where none are, and the model is a little worse.
   flags.alpha = 0.05
-  wider = flows.prepare(flags, grey)
+  wider = flow_data.prepare(flags, grey)
   found = flows.scorer(flows.exact_density(module, wider))({}, wider.splits[2], None, key=jax.random.key(0))
   assert found['bits'].mean == pytest.approx(8.0 - np.log2(0.9), abs=1e-5)
 
