@@ -1,4 +1,6 @@
-"""The flags that all binaries have, how a binary's flags are read, and the run folder that remembers them.
+"""The flags that all binaries have, how they are read, and the run folder that remembers them.
+
+A ``Script`` is a binary that trains no model of its own but scores or compares; the others are ``cli.Binary``.
 
 Flags live in a ``FlagValues`` of their own, made when a binary runs, so any number of binaries can be imported
 together.
@@ -6,8 +8,9 @@ together.
 
 import contextlib
 import pathlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags as absl_flags
 
@@ -34,14 +37,30 @@ def user_errors(*classes: type[Exception]):
     raise UserError(str(error)) from error
 
 
+class Script(NamedTuple):
+  """A binary that trains no model of its own."""
+
+  name: str
+  doc: str  # its help text
+  define_flags: Callable[[absl_flags.FlagValues], None]
+  run: Callable[[absl_flags.FlagValues], Any]  # raises ValueError for what the user can put right
+
+
+def define_data_flags(flags: absl_flags.FlagValues, *, dataset: str = 'digits', workdir: str) -> None:
+  """Define the flags that say what is learnt from, and where results go (``workdir`` is the help of that)."""
+  help = 'Name of the data set; an unknown one answers with the list of those that can be had.'
+  absl_flags.DEFINE_string('dataset', dataset, help, flag_values=flags)
+  help = 'Folder of data files or of prepared TFDS data sets; $GM_JAX_DATA_DIR if not given.'
+  absl_flags.DEFINE_string('data_dir', None, help, flag_values=flags)
+  absl_flags.DEFINE_string('workdir', None, workdir, flag_values=flags)
+  absl_flags.DEFINE_integer('seed', 0, 'Seed of everything random.', lower_bound=0, flag_values=flags)
+
+
 def define_common_flags(flags: absl_flags.FlagValues, defaults: dict[str, Any]) -> None:
   """Define the flags that every binary has."""
   values = {
     'dataset': 'digits', 'batch_size': 100, 'num_epochs': 100, 'learning_rate': 0.01, **defaults,
   }  # fmt: skip
-
-  def text(name, default, help):
-    absl_flags.DEFINE_string(name, values.get(name, default), help, flag_values=flags)
 
   def integer(name, default, help, lower_bound):
     absl_flags.DEFINE_integer(name, values.get(name, default), help, lower_bound=lower_bound, flag_values=flags)
@@ -49,9 +68,8 @@ def define_common_flags(flags: absl_flags.FlagValues, defaults: dict[str, Any]) 
   def choice(name, options, help):
     absl_flags.DEFINE_enum(name, values.get(name, options[0]), options, help, flag_values=flags)
 
-  text('dataset', None, 'Name of the data set; an unknown one answers with the list of those that can be had.')
-  text('data_dir', None, 'Folder of data files or of prepared TFDS data sets; $GM_JAX_DATA_DIR if not given.')
-  text('workdir', None, 'Run folder; runs/<model>-<dataset> if not given. A run that is there is continued.')
+  help = 'Run folder; runs/<model>-<dataset> if not given. A run that is there is continued.'
+  define_data_flags(flags, dataset=values['dataset'], workdir=help)
   choice('mode', ['train', 'evaluate', 'sample'], 'Train and report; report on a trained model; draw from one.')
   integer('batch_size', None, 'Examples per update, over all devices.', 1)
   integer('num_epochs', None, 'Passes over the training set.', 1)
@@ -59,13 +77,12 @@ def define_common_flags(flags: absl_flags.FlagValues, defaults: dict[str, Any]) 
   absl_flags.DEFINE_float(
     'learning_rate', values['learning_rate'], 'Learning rate, at its highest.', lower_bound=0, flag_values=flags
   )
-  integer('seed', 0, 'Seed of everything random in the run.', 0)
   integer('num_seeds', 1, 'Replicas trained at once, with seeds seed, seed + 1, ...; scores are mean and error.', 1)
   choice('parallel', ['none', 'pmap', 'jit'], 'Devices: one; all by pmap; all by one jit with a sharded batch.')
   integer('eval_every', 0, 'Updates between evaluations on held-out data; 0 for twenty in the run.', 0)
   integer('checkpoint_every', 0, 'Updates between checkpoints; 0 for twenty in the run.', 0)
   integer('num_samples', 100, 'Samples to draw with --mode=sample.', 1)
-  text('coordinator', None, 'host:port of the first of several hosts.')
+  absl_flags.DEFINE_string('coordinator', None, 'host:port of the first of several hosts.', flag_values=flags)
   integer('num_hosts', 1, 'Number of hosts.', 1)
   integer('host_index', 0, 'Index of this host.', 0)
   absl_flags.DEFINE_bool('tensorboard', False, 'Write scalars for TensorBoard, too.', flag_values=flags)
@@ -82,10 +99,14 @@ def parse_flags(binary: 'Binary', argv: Sequence[str]) -> absl_flags.FlagValues 
   Raises:
     UserError: for unknown flags, bad values and stray arguments.
   """
+  return _parse(binary, argv, lambda flags: define_common_flags(flags, binary.defaults))
+
+
+def _parse(binary, argv, define_more=lambda flags: None) -> absl_flags.FlagValues | None:
   flags = absl_flags.FlagValues()
   binary.define_flags(flags)
   own = list(flags)
-  define_common_flags(flags, binary.defaults)
+  define_more(flags)
   if any(arg in ('--help', '-h', '-help') for arg in argv[1:]):
     print(help_text(binary, flags, own))
     return None
@@ -96,7 +117,29 @@ def parse_flags(binary: 'Binary', argv: Sequence[str]) -> absl_flags.FlagValues 
   return flags
 
 
-def help_text(binary: 'Binary', flags: absl_flags.FlagValues, own: Sequence[str]) -> str:
+def run_script(script: Script, argv: Sequence[str]) -> Any:
+  """What a script answers to arguments, the first of which is its name; ``None`` after ``--help``.
+
+  Raises:
+    UserError: for flags, files or data that cannot be used.
+  """
+  flags = _parse(script, argv)
+  if flags is None:
+    return None
+  with user_errors(ValueError):
+    return script.run(flags)
+
+
+def main(script: Script) -> None:
+  """Run a script on the command line's arguments; exits with 2 and one line for what the user can put right."""
+  try:
+    run_script(script, sys.argv)
+  except UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(2)
+
+
+def help_text(binary: 'Binary | Script', flags: absl_flags.FlagValues, own: Sequence[str]) -> str:
   """The help of a binary: what it is, its own flags, then those that all binaries have."""
 
   def lines(names):
@@ -108,8 +151,9 @@ def help_text(binary: 'Binary', flags: absl_flags.FlagValues, own: Sequence[str]
       yield f'  --{name}\n      {flag.help} ({kind}{default})'
 
   common = [name for name in flags if name not in own]
+  shared = ['', 'Flags of every binary:', *lines(common)] if common else []
   return '\n'.join([
-    binary.doc.strip(), '', f'Flags of {binary.name}:', *lines(own), '', 'Flags of every binary:', *lines(common),
+    binary.doc.strip(), '', f'Flags of {binary.name}:', *lines(own), *shared,
     '  --flagfile\n      A file of flags, one to a line, such as the settings.flags of a run.',
   ])  # fmt: skip
 

@@ -3,15 +3,15 @@
 Columns are standardised by the training rows of the fold, and scores are in those units. In each fold the validation
 rows choose the setting and the number of steps of EM; the test rows are looked at once, by what they chose.
 
-  python -m experiments.cross_validation uci/red_wine             needs $GM_JAX_DATA_DIR
+  python -m experiments.cross_validation --dataset=uci/red_wine   needs $GM_JAX_DATA_DIR
 """
-
-import argparse
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import flags as absl_flags
 
+from experiments import common_flags
 from gm_jax import data as datasets
 from gm_jax.base import Batch
 from gm_jax.data import transforms
@@ -64,17 +64,22 @@ def make_fit(model: mixture.Mixture):
   return fit
 
 
-def main() -> None:
-  """Prints the scores of each setting, and of the settings that validation chose."""
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('dataset', help='of real numbers, such as uci/red_wine')
-  name = parser.parse_args().dataset
-  try:
-    dataset = datasets.load(name)
-    if dataset.kind != 'real':
-      raise ValueError(f'dataset={name!r} is {dataset.kind}, and Gaussians need real data')
-  except ValueError as error:
-    parser.error(str(error))
+def define_flags(flags: absl_flags.FlagValues) -> None:
+  """The flags of this script."""
+  absl_flags.DEFINE_string('dataset', 'uci/red_wine', 'A table of real numbers.', flag_values=flags)
+  help = 'Folder of data files; $GM_JAX_DATA_DIR if not given.'
+  absl_flags.DEFINE_string('data_dir', None, help, flag_values=flags)
+
+
+def run(flags: absl_flags.FlagValues) -> None:
+  """Prints the scores of each setting, and of the settings that validation chose.
+
+  Raises:
+    ValueError: for data that cannot be used.
+  """
+  dataset = datasets.load(flags.dataset, data_dir=flags.data_dir)
+  if dataset.kind != 'real':
+    raise ValueError(f'dataset={flags.dataset!r} is {dataset.kind}, and Gaussians need real data')
   x = np.concatenate([dataset.train.x, dataset.valid.x, dataset.test.x])
   # Folds whose parts have equal shapes share one compiled program.
   x = x[: len(x) - len(x) % NUM_FOLDS]
@@ -95,5 +100,7 @@ def main() -> None:
   print(f'chosen by validation: test {chosen.mean():.3f} +- {error:.3f} nats (standard error over {NUM_FOLDS} folds)')
 
 
+SCRIPT = common_flags.Script('cross_validation', __doc__, define_flags, run)
+
 if __name__ == '__main__':
-  main()
+  common_flags.main(SCRIPT)

@@ -10,15 +10,14 @@ the place of the samples (the control). Leaves scores.json, a table on the scree
   python -m experiments.evaluate --real=folder_of_png --fake=other_folder --extractor=random
 """
 
-import argparse
 import importlib
 import json
 import pathlib
-import sys
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from absl import flags as absl_flags
 
 from experiments import cli, common_flags
 from gm_jax import data as datasets
@@ -46,24 +45,38 @@ class Images(NamedTuple):
   name: str
 
 
-def parse(argv) -> argparse.Namespace:
-  """The arguments; exits with 2 for those that cannot be used."""
-  parser = argparse.ArgumentParser('evaluate', description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-  parser.add_argument('--run', help='run folder whose model is to draw the samples')
-  parser.add_argument('--fake', help='samples: a folder of images, an .npy or an .npz file')
-  parser.add_argument('--real', help='real images in place of a data set; cut into a test set and a control')
-  parser.add_argument('--train', help='what the sampler has learnt from, beside --real')
-  parser.add_argument('--dataset', default='digits', help='data set, unless --run or --real says what is real')
-  parser.add_argument('--data_dir', help='folder of data files; $GM_JAX_DATA_DIR if not given')
-  parser.add_argument('--metrics', help='names with commas between; all but the slow ones if not given:\n'
-                      + ', '.join(sample_metrics.METRICS))  # fmt: skip
-  parser.add_argument('--extractor', default='classifier', help=f'{", ".join(EXTRACTORS)}, or module:function')
-  parser.add_argument('--classifier', help='file of a trained classifier: read if it is there, written if not')
-  parser.add_argument('--num_features', type=int, default=64, help='of the extractor (default %(default)s)')
-  parser.add_argument('--num', type=int, default=10_000, help='examples of each set, at most (default %(default)s)')
-  parser.add_argument('--seed', type=int, default=0, help='of everything random')
-  parser.add_argument('--workdir', help='where to write; runs/evaluate-<real> if not given')
-  return parser.parse_args(argv)
+def define_flags(flags: absl_flags.FlagValues) -> None:
+  """The flags of this script."""
+  text = lambda name, help: absl_flags.DEFINE_string(name, None, help, flag_values=flags)
+  text('run', 'Run folder whose model is to draw the samples.')
+  text('fake', 'Samples: a folder of images, an .npy or an .npz file.')
+  text('real', 'Real images in place of a data set; cut into a test set and a control.')
+  text('train', 'What the sampler has learnt from, beside --real.')
+  define_score_flags(flags, num=10_000)
+  common_flags.define_data_flags(flags, workdir='Where to write; runs/evaluate-<real> if not given.')
+
+
+def define_score_flags(flags: absl_flags.FlagValues, num: int) -> None:
+  """The flags of the scores and of the extractor; ``num`` is the default of the examples of each set."""
+  help = f'Scores, with commas between; all but the slow ones if not given: {", ".join(sample_metrics.METRICS)}.'
+  absl_flags.DEFINE_list('metrics', None, help, flag_values=flags)
+  help = f'What makes features of images: {", ".join(EXTRACTORS)}, or module:function.'
+  absl_flags.DEFINE_string('extractor', 'classifier', help, flag_values=flags)
+  help = 'File of a trained classifier: read if it is there, written if not.'
+  absl_flags.DEFINE_string('classifier', None, help, flag_values=flags)
+  absl_flags.DEFINE_integer('num_features', 64, 'Of the extractor.', lower_bound=1, flag_values=flags)
+  absl_flags.DEFINE_integer('num', num, 'Examples of each set, at most.', lower_bound=20, flag_values=flags)
+
+
+def metric_names(flags: absl_flags.FlagValues) -> list[str]:
+  """The scores that the flags ask for.
+
+  Raises:
+    ValueError: for one that there is not.
+  """
+  names = flags.metrics or [name for name in sample_metrics.METRICS if name not in SLOW]
+  sample_metrics.scorer(names)
+  return names
 
 
 def read_images(path: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
@@ -288,54 +301,43 @@ def draw(images: Images, fake: np.ndarray, extractor, num: int, seed: int, folde
   return pictures
 
 
-def run(args: argparse.Namespace) -> pathlib.Path:
-  """Evaluates as the arguments say, and returns the folder that was written.
+def run(flags: absl_flags.FlagValues) -> pathlib.Path:
+  """Evaluates as the flags say, and returns the folder that was written.
 
   Raises:
-    ValueError: for arguments, files or data that cannot be used.
+    ValueError: for flags, files or data that cannot be used.
   """
-  names = args.metrics.split(',') if args.metrics else [name for name in sample_metrics.METRICS if name not in SLOW]
-  sample_metrics.scorer(names)
-  if args.run and (args.fake or args.real):
-    raise ValueError(f'run={args.run!r} brings its own samples and its own data: leave out --fake and --real')
-  if args.real and not args.fake:
-    raise ValueError(f'real={args.real!r} needs samples beside it: name them by --fake')
-  if args.num < 20:
-    raise ValueError(f'num={args.num}: scores need 20 examples or more')
-  if args.run:
-    dataset, fake = draw_from_run(args.run, args.num, args.data_dir)
+  names = metric_names(flags)
+  if flags.run and (flags.fake or flags.real):
+    raise ValueError(f'run={flags.run!r} brings its own samples and its own data: leave out --fake and --real')
+  if flags.real and not flags.fake:
+    raise ValueError(f'real={flags.real!r} needs samples beside it: name them by --fake')
+  if flags.run:
+    dataset, fake = draw_from_run(flags.run, flags.num, flags.data_dir)
     images = real_of_dataset(dataset)
   else:
-    if args.real:
-      images = real_of_files(args.real, args.train, args.seed)
+    if flags.real:
+      images = real_of_files(flags.real, flags.train, flags.seed)
     else:
-      images = real_of_dataset(datasets.load(args.dataset, data_dir=args.data_dir))
-    fake = read_images(args.fake, images.test.shape[1:]) if args.fake else None
+      images = real_of_dataset(datasets.load(flags.dataset, data_dir=flags.data_dir))
+    fake = read_images(flags.fake, images.test.shape[1:]) if flags.fake else None
   if fake is None:
-    fake = draw_from_mixture(images, min(args.num, len(images.test)), args.seed)
-  extractor = make_extractor(args.extractor, images, args.num_features, args.seed, args.classifier)
-  scores, about = evaluate(images, fake, names, extractor, args.num, args.seed)
-  folder = pathlib.Path(args.workdir or f'runs/evaluate-{images.name.replace("/", "-")}')
+    fake = draw_from_mixture(images, min(flags.num, len(images.test)), flags.seed)
+  extractor = make_extractor(flags.extractor, images, flags.num_features, flags.seed, flags.classifier)
+  scores, about = evaluate(images, fake, names, extractor, flags.num, flags.seed)
+  folder = pathlib.Path(flags.workdir or f'runs/evaluate-{images.name.replace("/", "-")}')
   folder.mkdir(parents=True, exist_ok=True)
-  about['fake'] = args.run or args.fake or 'a mixture of 30 diagonal Gaussians'
+  about['fake'] = flags.run or flags.fake or 'a mixture of 30 diagonal Gaussians'
   (folder / 'scores.json').write_text(to_json(scores, about))
   print(table(scores))
   accuracy = f', accuracy {extractor.notes["accuracy"]:.4f}' if 'accuracy' in extractor.notes else ''
   print(f'{about["fake"]} against {about["n_real"]} test images of {images.name}; features by {extractor.name} '
         f'({extractor.digest}){accuracy}')  # fmt: skip
-  print(f'scores.json and {", ".join(draw(images, fake, extractor, args.num, args.seed, folder))}: {folder}')
+  print(f'scores.json and {", ".join(draw(images, fake, extractor, flags.num, flags.seed, folder))}: {folder}')
   return folder
 
 
-def main() -> None:
-  """Evaluates; exits with 2 and one line for what the user can put right."""
-  args = parse(sys.argv[1:])
-  try:
-    run(args)
-  except (ValueError, common_flags.UserError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
-
+SCRIPT = common_flags.Script('evaluate', __doc__, define_flags, run)
 
 if __name__ == '__main__':
-  main()
+  common_flags.main(SCRIPT)

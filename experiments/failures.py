@@ -8,14 +8,13 @@ they are; between -3 and 3 it is silent (a dot). Writes failures.json and prints
   python -m experiments.failures --dataset=mnist --num=2000
 """
 
-import argparse
 import json
 import math
 import pathlib
-import sys
 
 import jax
 import numpy as np
+from absl import flags as absl_flags
 
 from experiments import common_flags, evaluate
 from gm_jax import data as datasets
@@ -81,40 +80,36 @@ def table(found: dict) -> str:
   return '\n'.join(lines)
 
 
-def main() -> None:
-  """Runs the bench; exits with 2 and one line for what the user can put right."""
-  parser = argparse.ArgumentParser('failures', description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-  parser.add_argument('--dataset', default='digits', help='of labelled images (default %(default)s)')
-  parser.add_argument('--data_dir', help='folder of data files; $GM_JAX_DATA_DIR if not given')
-  parser.add_argument('--metrics', help='names with commas between; all but the slowest if not given')
-  parser.add_argument('--extractor', default='classifier', help=', '.join(evaluate.EXTRACTORS))
-  parser.add_argument('--classifier', help='file of a trained classifier: read if it is there, written if not')
-  parser.add_argument('--num_features', type=int, default=64, help='of the extractor (default %(default)s)')
-  parser.add_argument('--num', type=int, default=1000, help='images of each set, at most (default %(default)s)')
-  parser.add_argument('--num_repeats', type=int, default=1, help='with other images each (default %(default)s)')
-  parser.add_argument('--seed', type=int, default=0, help='of everything random')
-  parser.add_argument('--workdir', help='where to write; runs/failures-<dataset> if not given')
-  args = parser.parse_args()
-  try:
-    slow = evaluate.SLOW
-    names = args.metrics.split(',') if args.metrics else [name for name in sample_metrics.METRICS if name not in slow]
-    images = evaluate.real_of_dataset(datasets.load(args.dataset, data_dir=args.data_dir))
-    if images.control_labels is None or images.test.ndim != 4:
-      raise ValueError(f'dataset={args.dataset!r}: corruptions are of labelled images')
-    num = min(args.num, len(images.test), len(images.control))
-    extractor = evaluate.make_extractor(args.extractor, images, args.num_features, args.seed, args.classifier)
-    found = compare(images, extractor, names, num, args.num_repeats, args.seed)
-  except (ValueError, common_flags.UserError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
-  folder = pathlib.Path(args.workdir or f'runs/failures-{args.dataset}')
+def define_flags(flags: absl_flags.FlagValues) -> None:
+  """The flags of this script."""
+  evaluate.define_score_flags(flags, num=1000)
+  absl_flags.DEFINE_integer('num_repeats', 1, 'With other images each.', lower_bound=1, flag_values=flags)
+  common_flags.define_data_flags(flags, workdir='Where to write; runs/failures-<dataset> if not given.')
+
+
+def run(flags: absl_flags.FlagValues) -> None:
+  """Runs the bench.
+
+  Raises:
+    ValueError: for flags or data that cannot be used.
+  """
+  names = evaluate.metric_names(flags)
+  images = evaluate.real_of_dataset(datasets.load(flags.dataset, data_dir=flags.data_dir))
+  if images.control_labels is None or images.test.ndim != 4:
+    raise ValueError(f'dataset={flags.dataset!r}: corruptions are of labelled images')
+  num = min(flags.num, len(images.test), len(images.control))
+  extractor = evaluate.make_extractor(flags.extractor, images, flags.num_features, flags.seed, flags.classifier)
+  found = compare(images, extractor, names, num, flags.num_repeats, flags.seed)
+  folder = pathlib.Path(flags.workdir or f'runs/failures-{flags.dataset}')
   folder.mkdir(parents=True, exist_ok=True)
-  about = {'dataset': args.dataset, 'num': num, 'extractor': extractor.name, 'digest': extractor.digest}
+  about = {'dataset': flags.dataset, 'num': num, 'extractor': extractor.name, 'digest': extractor.digest}
   finite = {m: {n: z if math.isfinite(z) else None for n, z in row.items()} for m, row in found.items()}
   (folder / 'failures.json').write_text(json.dumps({**about, 'deviations': finite}, indent=2) + '\n')
   print(table(found))
-  print(f'{num} images of {args.dataset}, {args.num_repeats} repeats, features by {extractor.name}: {folder}')
+  print(f'{num} images of {flags.dataset}, {flags.num_repeats} repeats, features by {extractor.name}: {folder}')
 
+
+SCRIPT = common_flags.Script('failures', __doc__, define_flags, run)
 
 if __name__ == '__main__':
-  main()
+  common_flags.main(SCRIPT)

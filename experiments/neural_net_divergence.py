@@ -8,17 +8,16 @@ published numbers; the first images are the subset, as there.
   python -m experiments.neural_net_divergence                     the embedded digits, a short critic
 """
 
-import argparse
 import functools
 import json
 import pathlib
-import sys
 import time
 
 import jax
 import numpy as np
+from absl import flags as absl_flags
 
-from experiments import evaluate
+from experiments import common_flags, evaluate
 from gm_jax import data as datasets
 from gm_jax.evaluation import divergence, likelihood
 
@@ -30,51 +29,58 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-def main() -> None:
-  """Trains a critic for each size and seed; exits with 2 and one line for what the user can put right."""
-  parser = argparse.ArgumentParser('neural_net_divergence', description=__doc__,
-                                   formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
-  parser.add_argument('--dataset', default='digits', help='of images (default %(default)s)')
-  parser.add_argument('--data_dir', help='folder of data files; $GM_JAX_DATA_DIR if not given')
-  parser.add_argument('--sizes', help='of the subsets, with commas between; the published ones and a tenth of all')
-  parser.add_argument('--hidden_sizes', default='512,512,512', help='of the critic (default %(default)s)')
-  parser.add_argument('--num_steps', type=int, default=1000, help='updates of a critic (default %(default)s)')
-  parser.add_argument('--num_seeds', type=int, default=1, help='trainings of each size (default %(default)s)')
-  parser.add_argument('--seed', type=int, default=0, help='the first seed')
-  parser.add_argument('--workdir', help='where to write; runs/neural_net_divergence-<dataset> if not given')
-  args = parser.parse_args()
-  try:
-    images = evaluate.real_of_dataset(datasets.load(args.dataset, data_dir=args.data_dir))
-    # Published subsets count from the beginning of all 60,000 images, of which the last are our validation split.
-    train = np.concatenate([images.train, images.control])
-    sizes = [int(size) for size in args.sizes.split(',')] if args.sizes else [len(train) // 10, len(train)]
-    if too_large := [size for size in sizes if not 128 <= size <= len(train)]:
-      raise ValueError(f'sizes has {too_large[0]}: give numbers from 128 to {len(train)}')
-    hidden_sizes = tuple(int(size) for size in args.hidden_sizes.split(','))
-  except ValueError as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
+def define_flags(flags: absl_flags.FlagValues) -> None:
+  """The flags of this script."""
+
+  def integer(name, default, help):
+    absl_flags.DEFINE_integer(name, default, help, lower_bound=1, flag_values=flags)
+
+  help = 'Of the subsets, with commas between; a tenth of the images and all of them if not given.'
+  absl_flags.DEFINE_list('sizes', [], help, flag_values=flags)
+  absl_flags.DEFINE_list('hidden_sizes', ['512', '512', '512'], 'Hidden units of the critic.', flag_values=flags)
+  integer('num_steps', 1000, 'Updates of a critic.')
+  integer('num_seeds', 1, 'Trainings of each size, with seeds seed, seed + 1, ...')
+  help = 'Where to write; runs/neural_net_divergence-<dataset> if not given.'
+  common_flags.define_data_flags(flags, workdir=help)
+
+
+def run(flags: absl_flags.FlagValues) -> None:
+  """Trains a critic for each size and seed.
+
+  Raises:
+    ValueError: for flags or data that cannot be used.
+  """
+  hidden_sizes = common_flags.whole_numbers(flags, 'hidden_sizes')
+  sizes = common_flags.whole_numbers(flags, 'sizes', least=0)
+  images = evaluate.real_of_dataset(datasets.load(flags.dataset, data_dir=flags.data_dir))
+  # Published subsets count from the beginning of all 60,000 images, of which the last are our validation split.
+  train = np.concatenate([images.train, images.control])
+  sizes = sizes or (len(train) // 10, len(train))
+  if out_of_range := [size for size in sizes if not 128 <= size <= len(train)]:
+    raise ValueError(f'sizes has {out_of_range[0]}: give numbers from 128 to {len(train)}')
   pixels = lambda x: 2 * x.reshape(len(x), -1) - 1
   train, test = pixels(train), pixels(images.test)
   score = jax.jit(functools.partial(
-    divergence.neural_net_divergence, hidden_sizes=hidden_sizes, num_steps=args.num_steps
+    divergence.neural_net_divergence, hidden_sizes=hidden_sizes, num_steps=flags.num_steps
   ))  # fmt: skip
-  folder = pathlib.Path(args.workdir or f'runs/neural_net_divergence-{args.dataset}')
+  folder = pathlib.Path(flags.workdir or f'runs/neural_net_divergence-{flags.dataset}')
   folder.mkdir(parents=True, exist_ok=True)
   found = {}
   for size in sizes:
     values, start = [], time.perf_counter()
-    for seed in range(args.seed, args.seed + args.num_seeds):
+    for seed in range(flags.seed, flags.seed + flags.num_seeds):
       values.append(float(score(jax.random.key(seed), test, train[:size]).value))
     mean = likelihood.summarise(values)
     error = '' if len(values) < 2 else f' ± {mean.stderr:.3f}'
     seconds = (time.perf_counter() - start) / len(values)
-    known = PUBLISHED.get(size) if args.dataset == 'mnist' else None
+    known = PUBLISHED.get(size) if flags.dataset == 'mnist' else None
     beside = f'; published {known[0]} (standard deviation {known[1]}, 20,000 updates)' if known else ''
-    print(f'{size:6} images, {args.num_steps} updates: {mean.mean:.3f}{error}{beside}; {seconds:.0f} s', flush=True)
+    print(f'{size:6} images, {flags.num_steps} updates: {mean.mean:.3f}{error}{beside}; {seconds:.0f} s', flush=True)
     found[size] = {'values': values, 'published': known, 'seconds': seconds}
-    (folder / 'divergence.json').write_text(json.dumps({'num_steps': args.num_steps, 'sizes': found}, indent=2) + '\n')
+    (folder / 'divergence.json').write_text(json.dumps({'num_steps': flags.num_steps, 'sizes': found}, indent=2) + '\n')
 
+
+SCRIPT = common_flags.Script('neural_net_divergence', __doc__, define_flags, run)
 
 if __name__ == '__main__':
-  main()
+  common_flags.main(SCRIPT)

@@ -8,15 +8,14 @@ anything, beats the data themselves.
   python -m experiments.parzen --dataset=mnist --fake=samples.npz
 """
 
-import argparse
 import json
 import pathlib
-import sys
 
 import jax
 import numpy as np
+from absl import flags as absl_flags
 
-from experiments import evaluate
+from experiments import common_flags, evaluate
 from gm_jax import data as datasets
 from gm_jax.evaluation import clusters
 from gm_jax.evaluation.parzen import parzen
@@ -25,37 +24,35 @@ from gm_jax.evaluation.parzen import parzen
 PUBLISHED = {'DBN': (138, 2), 'stacked CAE': (121, 1.6), 'deep GSN': (214, 1.1), 'GAN': (225, 2)}
 
 
-def main() -> None:
-  """Scores samples and controls; exits with 2 and one line for what the user can put right."""
-  parser = argparse.ArgumentParser('parzen', description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-  parser.add_argument('--dataset', default='digits', help='of images (default %(default)s)')
-  parser.add_argument('--data_dir', help='folder of data files; $GM_JAX_DATA_DIR if not given')
-  parser.add_argument('--fake', help='samples: a folder of images, an .npy or an .npz file')
-  parser.add_argument('--num', type=int, default=10_000, help='samples that bear kernels (default %(default)s)')
-  parser.add_argument('--num_centres', type=int, help='of k-means; a fifth of the training images if not given')
-  parser.add_argument('--seed', type=int, default=0, help='of everything random')
-  parser.add_argument('--workdir', help='where to write; runs/parzen-<dataset> if not given')
-  args = parser.parse_args()
-  try:
-    images = evaluate.real_of_dataset(datasets.load(args.dataset, data_dir=args.data_dir))
-    num = min(args.num, len(images.train))
-    if num < 2:
-      raise ValueError(f'num={args.num}: a window needs 2 samples or more')
-    fake = evaluate.read_images(args.fake, images.test.shape[1:]) if args.fake else None
-  except ValueError as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
+def define_flags(flags: absl_flags.FlagValues) -> None:
+  """The flags of this script."""
+  absl_flags.DEFINE_string('fake', None, 'Samples: a folder of images, an .npy or an .npz file.', flag_values=flags)
+  absl_flags.DEFINE_integer('num', 10_000, 'Samples that bear kernels.', lower_bound=2, flag_values=flags)
+  help = 'Of k-means; a fifth of the training images if not given.'
+  absl_flags.DEFINE_integer('num_centres', None, help, lower_bound=1, flag_values=flags)
+  common_flags.define_data_flags(flags, workdir='Where to write; runs/parzen-<dataset> if not given.')
+
+
+def run(flags: absl_flags.FlagValues) -> None:
+  """Scores samples and controls.
+
+  Raises:
+    ValueError: for files or data that cannot be used.
+  """
+  images = evaluate.real_of_dataset(datasets.load(flags.dataset, data_dir=flags.data_dir))
+  num = min(flags.num, len(images.train))
+  fake = evaluate.read_images(flags.fake, images.test.shape[1:]) if flags.fake else None
   rows = lambda x: np.asarray(x).reshape(len(x), -1)
   train = rows(images.train)
-  named = {'training images': evaluate.shuffled(train, num, args.seed)}
-  num_centres = min(args.num_centres or len(train) // 5, num)
+  named = {'training images': evaluate.shuffled(train, num, flags.seed)}
+  num_centres = min(flags.num_centres or len(train) // 5, num)
   centres = jax.jit(lambda key, x: clusters.kmeans(key, x, num_centres, num_iterations=5))
-  named[f'{num_centres} k-means centres'] = np.asarray(centres(jax.random.key(args.seed), train))
+  named[f'{num_centres} k-means centres'] = np.asarray(centres(jax.random.key(flags.seed), train))
   if fake is None:
-    named['samples of a mixture of 30 Gaussians'] = rows(evaluate.draw_from_mixture(images, num, args.seed))
+    named['samples of a mixture of 30 Gaussians'] = rows(evaluate.draw_from_mixture(images, num, flags.seed))
   else:
-    named[args.fake] = rows(evaluate.shuffled(fake, num, args.seed))
-  folder = pathlib.Path(args.workdir or f'runs/parzen-{args.dataset}')
+    named[flags.fake] = rows(evaluate.shuffled(fake, num, flags.seed))
+  folder = pathlib.Path(flags.workdir or f'runs/parzen-{flags.dataset}')
   folder.mkdir(parents=True, exist_ok=True)
   score, found = jax.jit(parzen), {}
   for name, samples in named.items():
@@ -66,10 +63,12 @@ def main() -> None:
       f'{name:40} {value:9.2f} ± {error:.2f} nats, bandwidth {one.bandwidth:.3f}, {len(samples)} kernels', flush=True
     )
     (folder / 'parzen.json').write_text(json.dumps(found, indent=2) + '\n')
-  if args.dataset == 'mnist':
+  if flags.dataset == 'mnist':
     for name, (value, error) in PUBLISHED.items():
       print(f'{name:40} {value:9} ± {error} nats, published')
 
 
+SCRIPT = common_flags.Script('parzen', __doc__, define_flags, run)
+
 if __name__ == '__main__':
-  main()
+  common_flags.main(SCRIPT)

@@ -11,7 +11,17 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cli, common_flags, rbm, rbm_pictures
+from experiments import (
+  cli,
+  common_flags,
+  cross_validation,
+  evaluate,
+  failures,
+  neural_net_divergence,
+  parzen,
+  rbm,
+  rbm_pictures,
+)
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = [
@@ -267,6 +277,19 @@ def test_help_shows_its_own_flags_first_and_help_for_every_flag(capsys):
     'checkpoint_every coordinator num_hosts host_index'
   )
   assert set(promised.split()) <= set(flags)
+
+
+@pytest.mark.parametrize('module', [cross_validation, evaluate, failures, neural_net_divergence, parzen])
+def test_scripts_have_help_and_refuse_what_is_no_flag_or_no_data_set(module, capsys):
+  name = module.SCRIPT.name
+  assert module.__name__ == f'experiments.{name}'
+  assert common_flags.run_script(module.SCRIPT, [name, '--help']) is None
+  text = capsys.readouterr().out
+  assert text.startswith(module.__doc__.strip()) and '\n  --dataset\n' in text and 'every binary' not in text
+  for argv, message in ((['--nonsense'], "flag 'nonsense'"), (['digits'], "'digits' is not a flag"),
+                        (['--dataset=none'], "data set 'none' is not known")):  # fmt: skip
+    with pytest.raises(common_flags.UserError, match=message):
+      common_flags.run_script(module.SCRIPT, [name, *argv])
 
 
 @pytest.mark.parametrize('num_steps', [4, 90, 4800, 6150])

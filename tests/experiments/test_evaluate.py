@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cli, evaluate, failures, pca
+from experiments import cli, common_flags, evaluate, failures, pca
 from gm_jax import data as datasets
 from gm_jax.evaluation import corruptions, extractors
 
@@ -18,7 +18,7 @@ def digits():
 
 
 def run(folder, *argv):
-  evaluate.run(evaluate.parse([*argv, f'--workdir={folder}']))
+  common_flags.run_script(evaluate.SCRIPT, ['evaluate', *argv, f'--workdir={folder}'])
   return json.loads((folder / 'scores.json').read_text())
 
 
@@ -79,15 +79,15 @@ def test_samples_are_intensities_whatever_their_model_speaks_of(white):
     (['--real=x.npy'], "real='x.npy' needs samples"),
     (['--run=a', '--fake=b'], "run='a' brings its own samples"),
     (['--fake=nothing.npy'], 'nothing.npy: give a folder of images'),
-    (['--num=3'], 'num=3'),
+    (['--num=3'], '--num=3'),
     (['--extractor=inception', '--metrics=frechet'], "extractor='inception': give one of"),
     (['--extractor=no_such_module:f', '--metrics=frechet'], "extractor='no_such_module:f' cannot be had"),
   ],
 )
 def test_what_the_user_can_put_right(argv, message, tmp_path, monkeypatch):
   monkeypatch.setattr(evaluate, 'draw_from_mixture', lambda images, num, seed: images.control[:num])
-  with pytest.raises(ValueError, match=message):
-    evaluate.run(evaluate.parse([*argv, f'--workdir={tmp_path}']))
+  with pytest.raises(common_flags.UserError, match=message):
+    run(tmp_path, *argv)
 
 
 def test_images_are_read_from_folders(tmp_path):
