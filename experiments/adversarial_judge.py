@@ -203,10 +203,16 @@ def draw(judge: Judge, key, state, folder, num_steps: int) -> list[cli.Picture]:
 
   chosen = [*snapshots][:: max(len(snapshots) // 8, 1)][:7] + [*snapshots][-1:]
   chosen = {step: snapshots[step] for step in dict.fromkeys(chosen)}
+  moved = ''
+  if len(snapshots) > 1:
+    moved = (
+      'Oscillation: in the later half of the run a sample moves from one evaluation to the next by '
+      f'{movement([*snapshots.values()]):.2f} of the distance between two samples'
+    )
   if is_plane(dataset):
     if chosen:
       figure = adversarial_plots.points_over_time(chosen, dataset.train.x[:2000])
-      keep('over_training.png', figure, 'Samples at the same codes over training, and data in grey')
+      keep('over_training.png', figure, f'Samples at the same codes over training, and data in grey. {moved}')
     if dataset.name in toy.MODES and len(snapshots) > 1:
       keep('mode_shares.png', *shares_over_time(snapshots, *toy.MODES[dataset.name]))
     test = dataset.test.x[:2000]
@@ -228,7 +234,7 @@ def draw(judge: Judge, key, state, folder, num_steps: int) -> list[cli.Picture]:
     figure = image_plots.image_table(
       np.stack([one[:10] for one in chosen.values()]), rows=[f'{step:,}' for step in chosen], **scale
     )
-    keep('over_training.png', figure, 'Samples at the same codes, by the number of updates')
+    keep('over_training.png', figure, f'Samples at the same codes, by the number of updates. {moved}')
   walk = interpolation(judge, state.variables, key)
   keep('interpolations.png', image_plots.image_table(walk, **scale), 'Straight walks between codes')
   train = np.asarray(to_players(dataset, dataset.train.x))
@@ -244,6 +250,19 @@ def interpolation(judge: Judge, variables, key, num_walks: int = 6, num_steps: i
   classes = judge.module.context_size
   context = {'context': jnp.repeat(jnp.arange(num_walks)[:, None] % classes, num_steps, 1)} if classes else {}
   return np.asarray(jax.jit(gan.bind_players(judge.module, 'decode'))(variables, codes, **context))
+
+
+def movement(snapshots) -> float:
+  """How far samples of the same codes move from one snapshot to the next, over the distance between samples.
+
+  The mean over the later half of ``[T, N, ...]`` snapshots, of root mean squares. A generator that has settled has 0,
+  one that makes something else of each code every time has 1.
+  """
+  later = np.stack(snapshots[-(len(snapshots) // 2 + 1) :]).reshape(len(snapshots) // 2 + 1, len(snapshots[0]), -1)
+  moves = np.sqrt(np.mean(np.diff(later, axis=0) ** 2, axis=(1, 2)))
+  # Twice the variance is the mean squared difference of two samples.
+  apart = np.sqrt(2 * np.mean(np.var(later, axis=1), axis=1))[1:]
+  return float(np.mean(moves / np.maximum(apart, 1e-12)))
 
 
 def shares_over_time(snapshots, centres, stddev):

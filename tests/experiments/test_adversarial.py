@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import cli, common_flags, conditional_gan, dcgan, gan, wgan
+from experiments import adversarial_judge, cli, common_flags, conditional_gan, dcgan, gan, wgan
 
 pytestmark = pytest.mark.usefixtures('few_examples')
 
@@ -65,3 +65,13 @@ def test_snapshots_beyond_the_step_are_left_out(tmp_path):
   for step in (5, 10, 15):
     np.save(tmp_path / 'snapshots' / f'{step:09d}.npy', np.full(2, step))
   assert [*cli.read_snapshots(tmp_path, 10)] == [5, 10]
+
+
+def test_movement_tells_a_generator_that_has_settled_from_one_that_has_not():
+  draws = np.random.default_rng(0).normal(size=(9, 500, 2, 3))
+  settled = [draws[0]] * 5
+  assert adversarial_judge.movement([*draws[:4], *settled]) == 0
+  # Independent draws are as far apart as two samples are: the ratio of two root mean squares of 3,000 numbers each.
+  assert adversarial_judge.movement([*settled, *draws[1:]]) == pytest.approx(1.0, abs=0.03)
+  half = [draws[0] + 0.5 * step * np.sqrt(2) for step in range(9)]  # by half of sqrt(2), the distance of two samples
+  assert adversarial_judge.movement(half) == pytest.approx(0.5, abs=0.02)
