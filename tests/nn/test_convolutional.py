@@ -9,14 +9,14 @@ from gm_jax.nn.convolutional import HalvingConvolution, TransposedConvolution
 NAMES = ('NHWC', 'HWIO', 'NHWC')
 
 
-@pytest.mark.parametrize('channels', [2, 5])
+# 512 columns of patches or of products are among them, to which zeros are added.
+@pytest.mark.parametrize(('channels', 'features'), [(2, 2), (5, 2), (32, 2), (2, 32)])
 @pytest.mark.parametrize('layer', [HalvingConvolution, TransposedConvolution])
-def test_a_layer_equals_the_convolution_of_lax_with_its_gradients(layer, channels):
-  module = layer(2)
+def test_a_layer_equals_the_convolution_of_lax_with_its_gradients(layer, channels, features):
+  module = layer(features)
   x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 6, channels)), jnp.float32)
-  params = {
-    'params': {'kernel': jax.random.normal(jax.random.key(0), (4, 4, channels, 2)), 'bias': jnp.array([1.0, 2])}
-  }
+  kernel = jax.random.normal(jax.random.key(0), (4, 4, channels, features)) / channels**0.5
+  params = {'params': {'kernel': kernel, 'bias': jnp.arange(1.0, features + 1)}}
 
   def reference(params, x):
     kernel = params['params']['kernel']
@@ -32,4 +32,4 @@ def test_a_layer_equals_the_convolution_of_lax_with_its_gradients(layer, channel
   other = jax.jit(lambda p, x: (reference(p, x), jax.grad(loss(reference), (0, 1))(p, x)))
   found, expected = both(params, x), other(params, x)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)
-  assert found[0].shape == ((3, 2, 3, 2) if layer is HalvingConvolution else (3, 8, 12, 2))
+  assert found[0].shape == ((3, 2, 3, features) if layer is HalvingConvolution else (3, 8, 12, features))
