@@ -123,7 +123,7 @@ def run(binary: Binary, argv: Sequence[str]) -> None:
       raise common_flags.UserError(f'workdir={flags.workdir!r} holds no trained model; run with --mode=train first')
     state, seconds = restored.state, restored.notes['seconds']
   steps = int(np.ravel(state.step)[0])
-  chosen = best and best.checkpoints.restore(state)
+  chosen = best.checkpoints.restore(state) if best and flags.state == 'best' else None
   last, state = state, chosen.state if chosen else state
   if not chief:
     return

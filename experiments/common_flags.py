@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 # Flags that may differ when a run goes on: they say where, how long and how often, not what is learnt.
 _FREE = {
   'workdir', 'mode', 'data_dir', 'parallel', 'num_epochs', 'num_steps', 'eval_every', 'checkpoint_every', 'num_samples',
-  'coordinator', 'num_hosts', 'host_index', 'tensorboard', 'flagfile',
+  'state', 'coordinator', 'num_hosts', 'host_index', 'tensorboard', 'flagfile',
 }  # fmt: skip
+
+STATES = ('best', 'last')
 
 
 class UserError(Exception):
@@ -71,6 +73,7 @@ def define_common_flags(flags: absl_flags.FlagValues, defaults: dict[str, Any]) 
   help = 'Run folder; runs/<model>-<dataset> if not given. A run that is there is continued.'
   define_data_flags(flags, dataset=values['dataset'], workdir=help)
   choice('mode', ['train', 'evaluate', 'sample'], 'Train and report; report on a trained model; draw from one.')
+  choice('state', STATES, 'Which state of a run is reported on and drawn from: the best on held-out data, or the last.')
   integer('batch_size', None, 'Examples per update, over all devices.', 1)
   integer('num_epochs', None, 'Passes over the training set.', 1)
   integer('num_steps', 0, 'Updates; 0 for as many as num_epochs takes.', 0)

@@ -49,6 +49,8 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
   """The flags of this script."""
   text = lambda name, help: absl_flags.DEFINE_string(name, None, help, flag_values=flags)
   text('run', 'Run folder whose model is to draw the samples.')
+  help = 'Which state of the run: the best on its held-out data, or the last.'
+  absl_flags.DEFINE_enum('state', common_flags.STATES[0], common_flags.STATES, help, flag_values=flags)
   text('fake', 'Samples: a folder of images, an .npy or an .npz file.')
   text('real', 'Real images in place of a data set; cut into a test set and a control.')
   text('train', 'What the sampler has learnt from, beside --real.')
@@ -143,14 +145,15 @@ def real_of_files(real: str, train: str | None, seed: int) -> Images:
   return Images(learnt, None, images[order[half:]], None, images[order[:half]], None, None, pathlib.Path(real).stem)
 
 
-def draw_from_run(folder: str, num: int, data_dir: str | None) -> tuple[datasets.Dataset, np.ndarray]:
+def draw_from_run(folder: str, state: str, num: int, data_dir: str | None) -> tuple[datasets.Dataset, np.ndarray]:
   """The data set of a run as its model saw it, and samples of the model, which the run folder keeps as samples.npz."""
   settings = pathlib.Path(folder) / 'settings.flags'
   if not settings.exists():
     raise ValueError(f'run={folder!r} is no run folder: it holds no settings.flags')
   name = settings.read_text().split('\n', 1)[0].rpartition('.')[2]
   binary = importlib.import_module(f'experiments.{name}').BINARY
-  argv = [name, f'--flagfile={settings}', f'--workdir={folder}', '--mode=sample', f'--num_samples={num}']
+  argv = [name, f'--flagfile={settings}', f'--workdir={folder}', '--mode=sample', f'--state={state}']
+  argv += [f'--num_samples={num}']
   argv += [f'--data_dir={data_dir}'] if data_dir else []
   flags = common_flags.parse_flags(binary, argv)
   dataset = datasets.load(flags.dataset, data_dir=flags.data_dir)
@@ -313,7 +316,7 @@ def run(flags: absl_flags.FlagValues) -> pathlib.Path:
   if flags.real and not flags.fake:
     raise ValueError(f'real={flags.real!r} needs samples beside it: name them by --fake')
   if flags.run:
-    dataset, fake = draw_from_run(flags.run, flags.num, flags.data_dir)
+    dataset, fake = draw_from_run(flags.run, flags.state, flags.num, flags.data_dir)
     images = real_of_dataset(dataset)
   else:
     if flags.real:
@@ -327,7 +330,9 @@ def run(flags: absl_flags.FlagValues) -> pathlib.Path:
   scores, about = evaluate(images, fake, names, extractor, flags.num, flags.seed)
   folder = pathlib.Path(flags.workdir or f'runs/evaluate-{images.name.replace("/", "-")}')
   folder.mkdir(parents=True, exist_ok=True)
-  about['fake'] = flags.run or flags.fake or 'a mixture of 30 diagonal Gaussians'
+  about['fake'] = (
+    (flags.run and f'{flags.run} ({flags.state} state)') or flags.fake or 'a mixture of 30 diagonal Gaussians'
+  )
   (folder / 'scores.json').write_text(to_json(scores, about))
   print(table(scores))
   accuracy = f', accuracy {extractor.notes["accuracy"]:.4f}' if 'accuracy' in extractor.notes else ''

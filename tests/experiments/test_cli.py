@@ -1,6 +1,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -99,6 +100,23 @@ def test_a_finished_run_is_evaluated_and_sampled_from(finished, capsys):
   assert samples.shape[0] == 7
   assert set(np.unique(samples)) <= {0.0, 1.0}
   assert (finished / 'drawn.png').exists()
+
+
+def test_the_best_state_is_drawn_from_unless_the_last_is_asked_for(finished, tmp_path, without_pictures):
+  run(f'--workdir={tmp_path / "other"}', '--seed=1')
+  shutil.copytree(finished, tmp_path / 'run')
+  best = tmp_path / 'run' / 'checkpoints' / 'best'
+  shutil.rmtree(best)
+  shutil.copytree(tmp_path / 'other' / 'checkpoints' / 'best', best)
+
+  def sample(*argv):
+    run(f'--workdir={tmp_path / "run"}', '--mode=sample', '--num_samples=50', *argv)
+    return np.load(tmp_path / 'run' / 'samples.npz')['samples']
+
+  of_best, of_last = sample(), sample('--state=last')
+  shutil.rmtree(best)
+  np.testing.assert_array_equal(of_last, sample())
+  assert (of_best != of_last).any()
 
 
 @pytest.mark.slow

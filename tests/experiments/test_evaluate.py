@@ -56,8 +56,10 @@ def test_a_run_folder_says_which_data_its_model_saw(tmp_path, monkeypatch):
     np.savez(tmp_path / 'samples.npz', samples=drawn)
 
   monkeypatch.setattr(cli, 'run', sample)
-  dataset, samples = evaluate.draw_from_run(str(tmp_path), 30, None)
-  assert asked[0][0] == 'rbm' and {'--mode=sample', '--num_samples=30', f'--workdir={tmp_path}'} <= set(asked[0][1])
+  dataset, samples = evaluate.draw_from_run(str(tmp_path), 'last', 30, None)
+  assert asked[0][0] == 'rbm' and {'--mode=sample', '--state=last', '--num_samples=30', f'--workdir={tmp_path}'} <= set(
+    asked[0][1]
+  )
   assert dataset.kind == 'binary' and evaluate.real_of_dataset(dataset).test.max() == 1
   np.testing.assert_array_equal(samples, drawn.reshape(30, 8, 8, 1))
 
