@@ -3,8 +3,6 @@
 How a game is judged while it goes on and at its end is in ``adversarial_judge.py``.
 """
 
-from collections.abc import Sequence
-
 import flax.linen as nn
 import optax
 from absl import flags as absl_flags
@@ -18,6 +16,15 @@ from gm_jax.data import toy
 from gm_jax.training import rules
 
 CONDITIONS = ('none', 'joined', 'projected')
+
+PUBLISHED = {
+  'gaussians8': [('GAN, modes of 8', 6.3, 'Lin et al. 2018'), ('PacGAN2, modes of 8', 7.9, 'Lin et al. 2018')],
+  'gaussians25': [
+    ('GAN, modes of 25', 17.3, 'Lin et al. 2018'),
+    ('PacGAN2, modes of 25', 23.8, 'Lin et al. 2018'),
+    ('PacGAN4, modes of 25', 24.8, 'Lin et al. 2018'),
+  ],
+}
 
 
 def define_flags(flags: absl_flags.FlagValues, **defaults) -> None:
@@ -159,7 +166,6 @@ def build(
   has_odds: bool = True,
   penalty=None,
   critic_limit: float = 0.0,
-  published: Sequence[tuple[str, float, str]] = (),
   **critic_settings,
 ) -> cli.Experiment:
   """The experiment of a game."""
@@ -182,5 +188,5 @@ def build(
     snapshot=judges.snapshots(judge),
     best_metric='valid/negative_distance',
     score_last=True,
-    published=published,
+    published=PUBLISHED.get(flags.dataset, ()),
   )  # fmt: skip

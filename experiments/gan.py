@@ -14,11 +14,6 @@ from experiments import adversarial, cli
 from gm_jax import data as datasets
 from gm_jax.adversarial import gan
 
-PUBLISHED = {
-  'gaussians8': [('GAN, modes of 8', 6.3, 'Lin et al. 2018'), ('PacGAN2, modes of 8', 7.9, 'Lin et al. 2018')],
-  'gaussians25': [('GAN, modes of 25', 17.3, 'Lin et al. 2018'), ('PacGAN2, modes of 25', 23.8, 'Lin et al. 2018')],
-}
-
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
   """The flags of this binary."""
@@ -29,10 +24,8 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
 
 def build(flags: absl_flags.FlagValues, dataset: datasets.Dataset, axis_name: str | None) -> cli.Experiment:
   """The experiment that the flags ask for."""
-  return adversarial.build(
-    flags, dataset, axis_name, gan.GAMES[flags.game], has_odds=flags.game in ('minimax', 'non_saturating'),
-    published=PUBLISHED.get(flags.dataset, ()),
-  )  # fmt: skip
+  has_odds = flags.game in ('minimax', 'non_saturating')
+  return adversarial.build(flags, dataset, axis_name, gan.GAMES[flags.game], has_odds=has_odds)
 
 
 BINARY = cli.Binary(

@@ -5,7 +5,7 @@ real score and fake score in the curves.
 
   python -m experiments.wgan                                              the embedded digits, gradient penalty
   python -m experiments.wgan --constraint=clipping --learning_rate=0.0002
-  python -m experiments.wgan --dataset=gaussians25 --architecture=mlp --num_latents=2
+  python -m experiments.wgan --dataset=gaussians25 --architecture=mlp --normalisation=none --num_latents=2
 """
 
 from absl import flags as absl_flags
