@@ -206,13 +206,13 @@ def draw(judge: Judge, key, state, folder, num_steps: int) -> list[cli.Picture]:
   moved = ''
   if len(snapshots) > 1:
     moved = (
-      'Oscillation: in the later half of the run a sample moves from one evaluation to the next by '
+      '. Oscillation: in the later half of the run a sample moves from one evaluation to the next by '
       f'{movement([*snapshots.values()]):.2f} of the distance between two samples'
     )
   if is_plane(dataset):
     if chosen:
       figure = adversarial_plots.points_over_time(chosen, dataset.train.x[:2000])
-      keep('over_training.png', figure, f'Samples at the same codes over training, and data in grey. {moved}')
+      keep('over_training.png', figure, f'Samples at the same codes over training, and data in grey{moved}')
     if dataset.name in toy.MODES and len(snapshots) > 1:
       keep('mode_shares.png', *shares_over_time(snapshots, *toy.MODES[dataset.name]))
     test = dataset.test.x[:2000]
@@ -234,7 +234,7 @@ def draw(judge: Judge, key, state, folder, num_steps: int) -> list[cli.Picture]:
     figure = image_plots.image_table(
       np.stack([one[:10] for one in chosen.values()]), rows=[f'{step:,}' for step in chosen], **scale
     )
-    keep('over_training.png', figure, f'Samples at the same codes, by the number of updates. {moved}')
+    keep('over_training.png', figure, f'Samples at the same codes, by the number of updates{moved}')
   walk = interpolation(judge, state.variables, key)
   keep('interpolations.png', image_plots.image_table(walk, **scale), 'Straight walks between codes')
   train = np.asarray(to_players(dataset, dataset.train.x))
@@ -258,7 +258,8 @@ def movement(snapshots) -> float:
   The mean over the later half of ``[T, N, ...]`` snapshots, of root mean squares. A generator that has settled has 0,
   one that makes something else of each code every time has 1.
   """
-  later = np.stack(snapshots[-(len(snapshots) // 2 + 1) :]).reshape(len(snapshots) // 2 + 1, len(snapshots[0]), -1)
+  later = np.stack(snapshots[(len(snapshots) - 1) // 2 :])
+  later = later.reshape(*later.shape[:2], -1)
   moves = np.sqrt(np.mean(np.diff(later, axis=0) ** 2, axis=(1, 2)))
   # Twice the variance is the mean squared difference of two samples.
   apart = np.sqrt(2 * np.mean(np.var(later, axis=1), axis=1))[1:]

@@ -49,7 +49,7 @@ class Binary(NamedTuple):
   doc: str  # its help text
   define_flags: Callable[[absl_flags.FlagValues], None]
   build: Callable[[absl_flags.FlagValues, datasets.Dataset, str | None], Experiment]  # the last is the axis of devices
-  defaults: dict[str, Any] = {}  # of the flags below, where they differ
+  defaults: dict[str, Any] = {}  # of the common flags, where they differ
   evaluation_flags: Sequence[str] = ()  # own flags that do not bear on what is learnt
 
 
@@ -58,16 +58,11 @@ def main(binary: Binary) -> None:
   try:
     run(binary, sys.argv)
   except common_flags.UserError as error:
-    sys.exit(_complain(error, 2))
+    sys.exit(common_flags.complain(error, 2))
   except (loop.NonFiniteError, CheckpointError) as error:
-    sys.exit(_complain(error, 1))
+    sys.exit(common_flags.complain(error, 1))
   except loop.Interrupted as stop:
-    sys.exit(_complain(stop, 128 + stop.signum))
-
-
-def _complain(error: Exception, code: int) -> int:
-  print(f'error: {error}', file=sys.stderr)
-  return code
+    sys.exit(common_flags.complain(stop, 128 + stop.signum))
 
 
 def run(binary: Binary, argv: Sequence[str]) -> None:

@@ -138,8 +138,13 @@ def main(script: Script) -> None:
   try:
     run_script(script, sys.argv)
   except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
+    sys.exit(complain(error, 2))
+
+
+def complain(error: Exception, code: int) -> int:
+  """Print an error as one line, and give back the exit code."""
+  print(f'error: {error}', file=sys.stderr)
+  return code
 
 
 def help_text(binary: 'Binary | Script', flags: absl_flags.FlagValues, own: Sequence[str]) -> str:

@@ -330,9 +330,8 @@ def run(flags: absl_flags.FlagValues) -> pathlib.Path:
   scores, about = evaluate(images, fake, names, extractor, flags.num, flags.seed)
   folder = pathlib.Path(flags.workdir or f'runs/evaluate-{images.name.replace("/", "-")}')
   folder.mkdir(parents=True, exist_ok=True)
-  about['fake'] = (
-    (flags.run and f'{flags.run} ({flags.state} state)') or flags.fake or 'a mixture of 30 diagonal Gaussians'
-  )
+  sampler = f'{flags.run} ({flags.state} state)' if flags.run else flags.fake
+  about['fake'] = sampler or 'a mixture of 30 diagonal Gaussians'
   (folder / 'scores.json').write_text(to_json(scores, about))
   print(table(scores))
   accuracy = f', accuracy {extractor.notes["accuracy"]:.4f}' if 'accuracy' in extractor.notes else ''
